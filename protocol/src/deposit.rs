@@ -1,0 +1,49 @@
+//! From a worker to the launcher: what a successor needs, should the worker die.
+//!
+//! A SOCK_SEQPACKET socketpair, one frame a packet. It carries the image key and never leaves the
+//! privileged side.
+
+use crate::frame::Message;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Key of one image: 256 bits. No `Debug`, no `Clone`; wiped when dropped.
+#[derive(PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct KeyBytes(pub [u8; 32]);
+
+/// What a worker leaves with the launcher, in this order.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+pub enum Deposit {
+    /// An image file was created under this name in the job's image directory; the launcher
+    /// removes it when the worker has ended.
+    Image {
+        /// File name.
+        name: String,
+        /// Inode number, so that no other file of that name is removed.
+        inode: u64,
+    },
+    /// The target holds something of ours; a successor must remove it.
+    Debris(Debris),
+    /// The whole image is written and the target's pages are about to be guarded and freed. With
+    /// the image file and the guard.
+    Sleep {
+        /// Key of the image.
+        key: KeyBytes,
+    },
+    /// Everything is put back: no successor is needed.
+    Restored,
+}
+
+impl Message for Deposit {
+    const LIMIT: usize = 1024;
+}
+
+/// What of ours is in the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debris {
+    /// Mappings, as address and length in bytes; length 0 if there is none.
+    pub mappings: [(u64, u64); 2],
+    /// Number of the guard's file descriptor in the target.
+    pub guard: Option<i32>,
+}
