@@ -1,1 +1,16 @@
-//! parasite
+//! The parasite: what memcr runs inside a target, as the target, for a moment.
+//!
+//! It serves one socket: it opens what only the target may open, hands over the numbers, frees
+//! pages, and goes home when its worker takes it home or disappears. No allocation, no panic, no
+//! relocation, no writable static: the blob is mapped read and execute at any address.
+//!
+//! Entry and system calls are in [`arch`]; the messages in [`memcr_protocol::parasite`].
+
+#![no_std]
+
+pub mod arch;
+mod kernel;
+mod orders;
+mod socket;
+
+pub use orders::serve;

@@ -31,8 +31,8 @@ pub enum Deposit {
         /// Key of the image.
         key: KeyBytes,
     },
-    /// Everything is put back: no successor is needed.
-    Restored,
+    /// Everything is put back, or the target is lost for good: no successor is needed.
+    Settled,
 }
 
 impl Message for Deposit {

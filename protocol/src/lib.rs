@@ -16,16 +16,25 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "messages")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "messages")]
 pub mod client;
+#[cfg(feature = "messages")]
 pub mod code;
+#[cfg(feature = "messages")]
 pub mod deposit;
+#[cfg(feature = "messages")]
 pub mod frame;
+#[cfg(feature = "messages")]
 pub mod launcher;
 pub mod parasite;
+#[cfg(feature = "messages")]
 pub mod report;
+#[cfg(feature = "messages")]
 pub mod subject;
+#[cfg(feature = "messages")]
 pub mod worker;

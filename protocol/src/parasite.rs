@@ -21,6 +21,20 @@ pub const FREE: u32 = 3;
 /// Status of an answer to an order that the parasite doesn't know.
 pub const UNKNOWN_ORDER: i64 = i64::MIN;
 
+/// What the parasite finds when it starts, in memory that the worker wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Start {
+    /// Address of a buffer of [`BUFFER_LENGTH`] bytes.
+    pub buffer: u64,
+    /// Address of the signal frame that leads back into the program.
+    pub home: u64,
+    /// Number of the parasite's end of the socketpair.
+    pub socket: i32,
+    /// Unused.
+    pub reserved: i32,
+}
+
 /// What the worker sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

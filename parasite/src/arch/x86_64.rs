@@ -1,0 +1,58 @@
+//! x86_64.
+
+use core::arch::{asm, global_asm};
+
+// The worker starts a thread here with rdi = address of `Start` and rsp at the top of the
+// parasite's own stack, on a 16-byte boundary. `serve` returns the address of the signal frame that
+// leads home; rt_sigreturn expects the stack pointer just behind the frame's return address.
+global_asm!(
+    ".section .text.entry, \"ax\", @progbits",
+    ".globl memcr_parasite_entry",
+    "memcr_parasite_entry:",
+    "call {serve}",
+    "lea rsp, [rax + 8]",
+    "mov eax, {rt_sigreturn}",
+    "syscall",
+    "ud2",
+    serve = sym crate::serve,
+    rt_sigreturn = const 15,
+);
+
+/// System call numbers (Linux UAPI, asm/unistd_64.h).
+pub mod number {
+    /// close(2).
+    pub const CLOSE: usize = 3;
+    /// ioctl(2).
+    pub const IOCTL: usize = 16;
+    /// madvise(2).
+    pub const MADVISE: usize = 28;
+    /// sendto(2).
+    pub const SENDTO: usize = 44;
+    /// recvmsg(2).
+    pub const RECVMSG: usize = 47;
+    /// openat(2).
+    pub const OPENAT: usize = 257;
+    /// userfaultfd(2).
+    pub const USERFAULTFD: usize = 323;
+}
+
+/// One system call; a negative result is an error number.
+///
+/// # Safety
+/// The call with these arguments must be sound.
+#[inline(always)]
+pub unsafe fn system_call(number: usize, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    let result: isize;
+    // SAFETY: the kernel's calling convention; it changes rcx, r11 and rax only
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}

@@ -1,0 +1,158 @@
+//! The orders: open, close, free.
+
+use crate::arch::{number, system_call};
+use crate::kernel::{
+    MADV_DONTNEED, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, UFFD_USER_MODE_ONLY, USERFAULTFD_IOC_NEW,
+};
+use crate::socket;
+use core::ffi::CStr;
+use memcr_protocol::parasite::{
+    Answer, BUFFER_LENGTH, CLOSE, FREE, MAX_RANGES, OPEN, Order, Range, Start, UNKNOWN_ORDER,
+};
+
+/// What the parasite has opened; -1 where there is nothing.
+struct Opened {
+    directory: i32,
+    device: i32,
+    memory: i32,
+    pagemap: i32,
+    guard: i32,
+}
+
+/// Serves the socket until its other end closes; the address of the frame that leads home.
+///
+/// # Safety
+/// `start` and all it points to must be mapped and the parasite's own; only the entry code calls it.
+pub unsafe extern "C" fn serve(start: *const Start) -> u64 {
+    // SAFETY: the worker wrote it there before it started this thread
+    let start = unsafe { *start };
+    let buffer = start.buffer as *mut u8;
+    let mut opened = Opened { directory: -1, device: -1, memory: -1, pagemap: -1, guard: -1 };
+    let mut freeing = false;
+    loop {
+        // SAFETY: the worker made the buffer this long, for this loop only
+        let (received, descriptors) = unsafe { socket::receive(start.socket, buffer, BUFFER_LENGTH) };
+        if received < size_of::<Order>() as isize {
+            break;
+        }
+        // SAFETY: the packet is as long as an order, in a buffer on a page boundary
+        let order = unsafe { *buffer.cast::<Order>() };
+        let answer = match order.command {
+            OPEN => open(&mut opened, descriptors),
+            CLOSE => close_all_but_guard(&mut opened),
+            FREE => {
+                freeing = true;
+                // SAFETY: ranges follow the order in the same buffer
+                unsafe { free(buffer.add(size_of::<Order>()).cast(), order.count, received) }
+            }
+            _ => Answer { status: UNKNOWN_ORDER, done: 0, numbers: [-1; 4] },
+        };
+        socket::send(start.socket, &answer);
+    }
+    // the worker is gone: leave nothing behind but a guard that may be in use
+    close_all_but_guard(&mut opened);
+    if !freeing {
+        close(&mut opened.guard);
+    }
+    let mut socket = start.socket;
+    close(&mut socket);
+    start.home
+}
+
+/// Opens memory and page map below the target's /proc directory, then a userfaultfd.
+fn open(opened: &mut Opened, [directory, device]: [i32; 2]) -> Answer {
+    opened.directory = directory;
+    opened.device = device;
+    opened.memory = open_at(directory, c"mem", O_RDWR);
+    opened.pagemap = open_at(directory, c"pagemap", O_RDONLY);
+    let (guard, full) = open_guard(device);
+    opened.guard = guard;
+    let failed = [(1, directory), (2, opened.memory), (3, opened.pagemap), (4, guard)];
+    let mut answer =
+        Answer { status: 0, done: 0, numbers: [opened.memory, opened.pagemap, guard, i32::from(full)] };
+    for (step, result) in failed {
+        if result < 0 && answer.status == 0 {
+            answer.status = i64::from(result);
+            answer.done = step;
+        }
+    }
+    answer
+}
+
+/// A userfaultfd and whether it is full: from the device, else as the target is allowed to.
+fn open_guard(device: i32) -> (i32, bool) {
+    let flags = O_CLOEXEC | O_NONBLOCK;
+    if device >= 0 {
+        // SAFETY: takes no pointer
+        let guard = unsafe {
+            system_call(number::IOCTL, [device as usize, USERFAULTFD_IOC_NEW, flags, 0, 0, 0])
+        } as i32;
+        if guard >= 0 {
+            return (guard, true);
+        }
+    }
+    // SAFETY: takes no pointer
+    let guard = unsafe { system_call(number::USERFAULTFD, [flags, 0, 0, 0, 0, 0]) } as i32;
+    if guard >= 0 {
+        return (guard, true);
+    }
+    // SAFETY: takes no pointer
+    let guard =
+        unsafe { system_call(number::USERFAULTFD, [flags | UFFD_USER_MODE_ONLY, 0, 0, 0, 0, 0]) } as i32;
+    (guard, false)
+}
+
+fn open_at(directory: i32, name: &CStr, flags: usize) -> i32 {
+    let path = name.as_ptr() as usize;
+    // SAFETY: the kernel reads the name only
+    unsafe { system_call(number::OPENAT, [directory as usize, path, flags | O_CLOEXEC, 0, 0, 0]) as i32 }
+}
+
+fn close_all_but_guard(opened: &mut Opened) -> Answer {
+    close(&mut opened.directory);
+    close(&mut opened.device);
+    close(&mut opened.memory);
+    close(&mut opened.pagemap);
+    Answer { status: 0, done: 0, numbers: [-1; 4] }
+}
+
+fn close(descriptor: &mut i32) {
+    if *descriptor >= 0 {
+        // SAFETY: a descriptor that this parasite opened
+        unsafe { system_call(number::CLOSE, [*descriptor as usize, 0, 0, 0, 0, 0]) };
+        *descriptor = -1;
+    }
+}
+
+/// Frees the ranges; stops at the first that fails.
+///
+/// # Safety
+/// `ranges` must point into the packet buffer, `received` be the length of its packet.
+unsafe fn free(ranges: *const Range, count: u32, received: isize) -> Answer {
+    let mut answer = Answer { status: 0, done: 0, numbers: [-1; 4] };
+    let there = (received as usize).wrapping_sub(size_of::<Order>()) / size_of::<Range>();
+    let count = count as usize;
+    if count > MAX_RANGES || count > there {
+        answer.status = UNKNOWN_ORDER;
+        return answer;
+    }
+    let mut index = 0;
+    while index < count {
+        // SAFETY: below the number of ranges that the packet holds
+        let range = unsafe { *ranges.add(index) };
+        // SAFETY: the worker has written these pages to the image and guards them
+        let result = unsafe {
+            system_call(
+                number::MADVISE,
+                [range.address as usize, range.length as usize, MADV_DONTNEED, 0, 0, 0],
+            )
+        };
+        if result < 0 {
+            answer.status = result as i64;
+            break;
+        }
+        index = index.wrapping_add(1);
+        answer.done = index as u64;
+    }
+    answer
+}

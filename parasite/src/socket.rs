@@ -1,0 +1,75 @@
+//! Packets with file descriptors, without a library.
+
+use crate::arch::{number, system_call};
+use crate::kernel::{EINTR, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET};
+
+/// Descriptors that one packet may carry.
+pub(crate) const MAX_DESCRIPTORS: usize = 2;
+
+/// `struct iovec`.
+#[repr(C)]
+struct Vector {
+    base: usize,
+    length: usize,
+}
+
+/// `struct msghdr`.
+#[repr(C)]
+struct Header {
+    name: usize,
+    name_length: u32,
+    vectors: usize,
+    vector_count: usize,
+    control: usize,
+    control_length: usize,
+    flags: i32,
+}
+
+/// `struct cmsghdr` with room for the descriptors.
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: i32,
+    kind: i32,
+    descriptors: [i32; MAX_DESCRIPTORS],
+}
+
+/// Receives one packet into `buffer`: its length (0: the other end closed) and its descriptors, -1
+/// where there is none.
+///
+/// # Safety
+/// `buffer` must point to `length` writable bytes that nobody else uses.
+pub(crate) unsafe fn receive(socket: i32, buffer: *mut u8, length: usize) -> (isize, [i32; MAX_DESCRIPTORS]) {
+    let mut vector = Vector { base: buffer as usize, length };
+    let mut control = Control { length: 0, level: 0, kind: 0, descriptors: [-1; MAX_DESCRIPTORS] };
+    let mut header = Header {
+        name: 0,
+        name_length: 0,
+        vectors: &raw mut vector as usize,
+        vector_count: 1,
+        control: &raw mut control as usize,
+        control_length: size_of::<Control>(),
+        flags: 0,
+    };
+    let message = &raw mut header as usize;
+    let received = loop {
+        // SAFETY: the header and all it points to live on this stack or are the caller's
+        let result =
+            unsafe { system_call(number::RECVMSG, [socket as usize, message, MSG_CMSG_CLOEXEC, 0, 0, 0]) };
+        if result != -EINTR {
+            break result;
+        }
+    };
+    if control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
+        (received, control.descriptors)
+    } else {
+        (received, [-1; MAX_DESCRIPTORS])
+    }
+}
+
+/// Sends one packet; nobody is told if that fails, since then nobody listens.
+pub(crate) fn send<T>(socket: i32, message: &T) {
+    let address = core::ptr::from_ref(message) as usize;
+    // SAFETY: the kernel reads `T` only
+    unsafe { system_call(number::SENDTO, [socket as usize, address, size_of::<T>(), MSG_NOSIGNAL, 0, 0]) };
+}

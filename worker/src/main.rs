@@ -1,0 +1,7 @@
+//! `memcr-worker`: started by `memcr` only, never by hand.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
