@@ -1,1 +1,18 @@
-//! tests
+//! What the end-to-end tests are made of: real daemons, real users, targets that check themselves.
+//!
+//! The tests themselves are in `tests/`, the targets in `src/bin/`. All of it needs root, and says
+//! so when it is not: it makes users, and runs the daemon, targets and clients each as another one.
+
+pub mod arch;
+pub mod audit;
+pub mod binaries;
+pub mod client;
+pub mod content;
+pub mod daemon;
+pub mod procfs;
+pub mod programs;
+pub mod scratch;
+pub mod sys;
+pub mod target;
+pub mod users;
+pub mod wait;

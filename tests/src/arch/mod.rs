@@ -1,0 +1,13 @@
+//! What differs between processors: holding known values in all registers for a while.
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::holds_registers;
+
+#[cfg(not(target_arch = "x86_64"))]
+mod portable;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub use portable::holds_registers;

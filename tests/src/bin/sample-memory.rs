@@ -1,0 +1,39 @@
+//! A target with known memory: `sample-memory [MIB [SEED [THREADS]]]`.
+//!
+//! It fills MIB MiB from SEED, says `ready`, and then does what it is told by lines: `check`
+//! compares all of it with what the seed gives, `refill SEED` fills it anew.
+
+use memcr_tests::content;
+use std::io::BufRead;
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let mut number = |default: u64| words.next().map_or(default, |word| word.parse().expect("a number"));
+    let (mib, mut seed, threads) = (number(16), number(1), number(0));
+    for _ in 0..threads {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+    let mut memory = vec![0; mib as usize * 1024 * 1024];
+    content::fill(&mut memory, seed);
+    println!("ready pid={} seed={seed} hash={:016x}", std::process::id(), content::hash(&memory));
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        match line.split_once(' ').unwrap_or((&line, "")) {
+            ("check", _) => match content::check(&memory, seed) {
+                Ok(()) => println!("intact hash={:016x}", content::hash(&memory)),
+                Err((offset, count)) => println!("differs first={offset:#x} bytes={count}"),
+            },
+            ("refill", number) => {
+                seed = number.parse().expect("a number");
+                content::fill(&mut memory, seed);
+                println!("refilled hash={:016x}", content::hash(&memory));
+            }
+            // reads one byte of each chunk as it is, so that nothing but what was there can be seen
+            ("peek", _) => println!("peeked {:?}", memory.iter().step_by(content::CHUNK).max()),
+            _ => println!("what?"),
+        }
+    }
+}

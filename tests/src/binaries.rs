@@ -1,0 +1,79 @@
+//! The programs under test and the sample targets: built once, and copied to where every user may
+//! execute them (the checkout may lie in root's home directory).
+
+use crate::scratch;
+use serde_json::Value;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// Packages whose programs are used.
+const PACKAGES: [&str; 4] = ["memcr-broker", "memcr-worker", "memcr-client", "memcr-tests"];
+
+/// The path of a program of ours, built if need be.
+pub fn path(name: &str) -> PathBuf {
+    let path = directory().join(name);
+    assert!(path.exists(), "the workspace builds no program {name}");
+    path
+}
+
+/// The directory that holds all of them; `memcr-worker` lies beside `memcr`.
+pub fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let executables = build();
+        let directory = scratch::root().join(format!("bin-{:016x}", fingerprint(&executables)));
+        std::fs::create_dir_all(&directory).expect("cannot make a directory for the programs");
+        for executable in &executables {
+            install(executable, &directory);
+        }
+        directory
+    })
+}
+
+/// Builds the programs as these tests were built, optimised or not; gives their paths.
+fn build() -> Vec<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--bins", "--message-format=json-render-diagnostics", "--quiet"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let output = command.stderr(Stdio::inherit()).output().expect("cannot run cargo");
+    assert!(output.status.success(), "cargo cannot build the programs under test");
+    let messages = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
+    messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).collect()
+}
+
+/// Another directory for each place that programs are built in.
+fn fingerprint(executables: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    executables.first().and_then(|path| path.parent()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Copies a program unless this very version of it is there; a running older one isn't disturbed.
+fn install(executable: &Path, directory: &Path) {
+    let name = executable.file_name().expect("a program has a name");
+    let installed = directory.join(name);
+    let version = |path: &Path| -> Option<(SystemTime, u64)> {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let wanted = version(executable);
+    if version(&installed) == wanted {
+        return;
+    }
+    let fresh = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    std::fs::copy(executable, &fresh).expect("cannot copy a program");
+    scratch::set_mode(&fresh, 0o755);
+    let file = std::fs::File::options().write(true).open(&fresh).expect("cannot open a program");
+    file.set_modified(wanted.expect("a built program is there").0).expect("cannot date a program");
+    drop(file);
+    std::fs::rename(&fresh, &installed).expect("cannot install a program");
+}

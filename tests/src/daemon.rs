@@ -1,0 +1,314 @@
+//! Daemons under test: started in one of the ways that people start them, and always cleaned up.
+
+use crate::client::Client;
+use crate::scratch::Scratch;
+use crate::target::Target;
+use crate::users::{self, User, cast};
+use crate::{audit, binaries, procfs, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// How a daemon gets CAP_SYS_PTRACE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Started by root, moves to a user of its own.
+    Root,
+    /// Started as an ordinary user with an ambient capability, as systemd does.
+    Ambient,
+    /// Started by an ordinary user from a file that has the capability.
+    FileCapability,
+}
+
+/// How a daemon is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    way: Way,
+    policy: Option<String>,
+    images: Option<PathBuf>,
+    arguments: Vec<String>,
+    scratch: Scratch,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    launcher: i32,
+    scratch: Scratch,
+    images: PathBuf,
+}
+
+impl Setup {
+    /// Started by root, built-in policy, an image directory of its own.
+    pub fn new() -> Self {
+        let scratch = Scratch::new();
+        Self { way: Way::Root, policy: None, images: None, arguments: Vec::new(), scratch }
+    }
+
+    /// Gets its capability in this way.
+    pub fn way(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// Decides by this policy file.
+    pub fn policy(mut self, text: &str) -> Self {
+        self.policy = Some(text.to_owned());
+        self
+    }
+
+    /// Writes its images there.
+    pub fn images(mut self, directory: &Path) -> Self {
+        self.images = Some(directory.to_owned());
+        self
+    }
+
+    /// Gets these words too.
+    pub fn arguments(mut self, words: &[&str]) -> Self {
+        self.arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// The command that starts it, and its image directory.
+    pub fn command(&self) -> (Command, PathBuf) {
+        let directory = self.scratch.path();
+        let images = self.images.clone().unwrap_or_else(|| {
+            let images = directory.join("images");
+            if !images.exists() {
+                self.scratch.directory_of(&cast().daemon, "images");
+            }
+            images
+        });
+        let mut command = self.program();
+        command.arg("-l").arg(self.socket()).arg("-d").arg(&images);
+        command.args(["-g", &cast().socket_group.to_string()]);
+        if let Some(policy) = &self.policy {
+            command.arg("--policy").arg(self.scratch.file("policy.toml", policy));
+        }
+        command.args(&self.arguments).stdout(Stdio::null());
+        (command, images)
+    }
+
+    fn program(&self) -> Command {
+        let directory = self.scratch.path();
+        let memcr = binaries::path("memcr");
+        let (mut command, log) = match self.way {
+            Way::Root => {
+                let mut command = Command::new(memcr);
+                command.env_clear().current_dir("/").args(["--user", cast().daemon.name]);
+                (command, directory.join("audit.log"))
+            }
+            Way::Ambient => {
+                let words = ["--init-groups", "--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"];
+                (cast().daemon.command_with(&words, memcr), self.directory_of_daemon().join("audit.log"))
+            }
+            Way::FileCapability => {
+                let copy = directory.join("memcr");
+                copy_with_capability(&memcr, &copy);
+                std::fs::copy(binaries::path("memcr-worker"), directory.join("memcr-worker"))
+                    .expect("cannot copy");
+                (cast().daemon.command(copy), self.directory_of_daemon().join("audit.log"))
+            }
+        };
+        command.stdin(Stdio::null()).arg("--audit-log").arg(log);
+        command
+    }
+
+    /// A daemon that isn't started by root can make its socket and its log in a directory of its
+    /// own only.
+    fn directory_of_daemon(&self) -> PathBuf {
+        let path = self.scratch.path().join("daemon");
+        if !path.exists() {
+            self.scratch.directory_of(&cast().daemon, "daemon");
+            crate::scratch::set_mode(&path, 0o755);
+        }
+        path
+    }
+
+    fn socket(&self) -> PathBuf {
+        match self.way {
+            Way::Root => self.scratch.path().join("memcr.sock"),
+            Way::Ambient | Way::FileCapability => self.directory_of_daemon().join("memcr.sock"),
+        }
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(self) -> Daemon {
+        let (mut command, images) = self.command();
+        let log = std::fs::File::create(self.scratch.path().join("daemon.log")).expect("cannot make a log");
+        let child = command.stderr(log).spawn().expect("cannot start a daemon");
+        let socket = self.socket();
+        let mut daemon = Daemon { child, launcher: 0, scratch: self.scratch, images };
+        wait::until("the daemon listens", || {
+            let end = daemon.child.try_wait().expect("cannot wait for a daemon");
+            assert!(end.is_none(), "the daemon ended with {end:?} and said:\n{}", daemon.log());
+            UnixStream::connect(&socket).is_ok()
+        });
+        daemon.launcher = wait::until_some("there is one launcher", wait::BOUND, || {
+            let children = procfs::children(daemon.pid());
+            children.first().copied().filter(|_| children.len() == 1)
+        });
+        daemon
+    }
+
+    /// Starts it and waits for its end, for command lines that it should refuse; gives its exit
+    /// status and what it wrote to standard error.
+    pub fn start_and_fail(self) -> (i32, String) {
+        let (mut command, _) = self.command();
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("cannot start a daemon");
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait::until_some("the daemon ends", wait::BOUND, || child.try_wait().expect("cannot wait"))
+        }));
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("cannot wait");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let end = end.unwrap_or_else(|_| panic!("the daemon ran on, and said:\n{said}"));
+        (end.code().unwrap_or(-1), said)
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Daemon {
+    /// A daemon as it is by default: started by root, runs as its own user.
+    pub fn start() -> Self {
+        Setup::new().start()
+    }
+
+    /// Process id of the broker.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+
+    /// Process id of the launcher.
+    pub fn launcher(&self) -> i32 {
+        self.launcher
+    }
+
+    /// Process ids of the workers.
+    pub fn workers(&self) -> Vec<i32> {
+        procfs::children(self.launcher)
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        let own = self.scratch.path().join("daemon/memcr.sock");
+        if own.exists() { own } else { self.scratch.path().join("memcr.sock") }
+    }
+
+    /// Its image directory.
+    pub fn images(&self) -> &Path {
+        &self.images
+    }
+
+    /// The names in its image directory.
+    pub fn image_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.images).expect("cannot read the image directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Directory of this test.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// `user` as a client of this daemon.
+    pub fn client_of(&self, user: &User) -> Client {
+        Client::new(user, &self.socket())
+    }
+
+    /// The usual client: an ordinary user in the group of the socket.
+    pub fn client(&self) -> Client {
+        self.client_of(&cast().client)
+    }
+
+    /// What it wrote to standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// All audit records so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let own = self.scratch.path().join("daemon/audit.log");
+        audit::read(&if own.exists() { own } else { self.scratch.path().join("audit.log") })
+    }
+
+    /// The audit records about this process so far.
+    pub fn audit_of(&self, target: i32) -> Vec<Value> {
+        let about = |record: &Value| record["target"]["pid"].as_i64() == Some(i64::from(target));
+        self.audit().into_iter().filter(about).collect()
+    }
+
+    /// Puts a target to sleep as the usual client; gives the process id of its worker.
+    #[track_caller]
+    pub fn put_to_sleep(&self, target: &Target) -> i32 {
+        self.client().checkpoint(target.pid()).expect_status(0);
+        procfs::tracer(target.pid()).expect("a sleeper is traced by its worker")
+    }
+
+    /// Sends a signal to the broker.
+    pub fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
+    /// Waits until the broker ends by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait::until_some("the daemon ends", wait::BOUND, || {
+            child.try_wait().expect("cannot wait for a daemon")
+        })
+    }
+
+    /// Waits until neither the launcher nor a worker is left.
+    pub fn wait_for_the_others(&self) {
+        wait::until("the launcher and its workers end", || {
+            !procfs::is_alive(self.launcher) && self.workers().is_empty()
+        });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the daemon said:\n{}\n---- its audit log:", self.log());
+            self.audit().iter().for_each(|record| eprintln!("{record}"));
+        }
+        send(self.pid(), Signal::SIGTERM);
+        let start = std::time::Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(10) {
+            wait::let_pass(Duration::from_millis(5));
+        }
+        let workers = self.workers();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for pid in workers.into_iter().chain([self.launcher]).filter(|pid| *pid > 1) {
+            // the number may be another's by now: ours are the ones of that name
+            if std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("memcr"))
+            {
+                send(pid, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process of ours that may have ended.
+pub fn send(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+fn copy_with_capability(from: &Path, to: &Path) {
+    std::fs::copy(from, to).expect("cannot copy memcr");
+    let setcap = users::required("/usr/sbin/setcap", "libcap2-bin");
+    let status = Command::new(setcap).arg("cap_sys_ptrace=ep").arg(to).status().expect("cannot run setcap");
+    assert!(status.success(), "setcap fails on {}", to.display());
+}

@@ -1,0 +1,264 @@
+//! What /proc tells about processes, and snapshots of it that can be compared.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+/// /proc/PID/status (or a thread's), as far as it is there.
+#[derive(Debug, Clone)]
+pub struct Status {
+    fields: BTreeMap<String, String>,
+}
+
+impl Status {
+    /// Of a process; `None` if there is none.
+    pub fn of(pid: i32) -> Option<Self> {
+        Self::read(PathBuf::from(format!("/proc/{pid}/status")))
+    }
+
+    /// Of a thread.
+    pub fn of_thread(pid: i32, tid: i32) -> Option<Self> {
+        Self::read(PathBuf::from(format!("/proc/{pid}/task/{tid}/status")))
+    }
+
+    fn read(path: PathBuf) -> Option<Self> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        Some(Self {
+            fields: fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
+        })
+    }
+
+    /// A field as it is there.
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    /// A field that is a number in base 16.
+    pub fn hexadecimal(&self, name: &str) -> u64 {
+        u64::from_str_radix(self.field(name), 16).unwrap_or_else(|_| panic!("no {name} in status"))
+    }
+
+    /// The first number of a field.
+    pub fn number(&self, name: &str) -> u64 {
+        let first = self.field(name).split_whitespace().next().and_then(|word| word.parse().ok());
+        first.unwrap_or_else(|| panic!("no {name} in status"))
+    }
+
+    /// The letter of the state.
+    pub fn state(&self) -> char {
+        self.field("State").chars().next().unwrap_or('?')
+    }
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    Status::of(pid).is_some_and(|status| !matches!(status.state(), 'Z' | 'X'))
+}
+
+/// The process that traces `pid`, if any: its worker, while it sleeps.
+pub fn tracer(pid: i32) -> Option<i32> {
+    let tracer = Status::of(pid)?.number("TracerPid");
+    i32::try_from(tracer).ok().filter(|tracer| *tracer != 0)
+}
+
+/// Anonymous resident memory in bytes.
+pub fn rss_anon(pid: i32) -> u64 {
+    Status::of(pid).unwrap_or_else(|| panic!("process {pid} is gone")).number("RssAnon") * 1024
+}
+
+/// Processes whose parent is `pid`.
+pub fn children(pid: i32) -> Vec<i32> {
+    let parent = u64::try_from(pid).expect("a pid is positive");
+    let is_child = |child: &i32| {
+        Status::of(*child).is_some_and(|status| status.number("PPid") == parent && status.state() != 'Z')
+    };
+    processes().into_iter().filter(is_child).collect()
+}
+
+/// All processes.
+pub fn processes() -> Vec<i32> {
+    numbers_in("/proc")
+}
+
+/// Threads of a process.
+pub fn threads(pid: i32) -> Vec<i32> {
+    numbers_in(&format!("/proc/{pid}/task"))
+}
+
+/// Open file descriptors of a process.
+pub fn descriptors(pid: i32) -> Vec<i32> {
+    numbers_in(&format!("/proc/{pid}/fd"))
+}
+
+/// What a file descriptor of a process refers to.
+pub fn descriptor_target(pid: i32, descriptor: i32) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
+    link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
+}
+
+/// The user that the files in /proc/PID belong to: root for a process that is not dumpable.
+pub fn owner(pid: i32) -> u32 {
+    std::fs::metadata(format!("/proc/{pid}/status")).unwrap_or_else(|_| panic!("process {pid} is gone")).uid()
+}
+
+/// Start time in clock ticks since boot.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Resident bytes of the mapping that holds `address`.
+pub fn resident_at(pid: i32, address: u64) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).expect("cannot read smaps");
+    let mut is_inside = false;
+    for line in smaps.lines() {
+        if let Some((start, end)) = range_of(line) {
+            is_inside = (start..end).contains(&address);
+        } else if let (true, Some(size)) = (is_inside, line.strip_prefix("Rss:")) {
+            let kib: u64 = size.trim_end_matches("kB").trim().parse().expect("Rss is a number");
+            return kib * 1024;
+        }
+    }
+    panic!("process {pid} maps nothing at {address:#x}");
+}
+
+fn numbers_in(directory: &str) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut numbers: Vec<i32> = names.filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// First and last address of the first line of a mapping.
+fn range_of(line: &str) -> Option<(u64, u64)> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+}
+
+/// Everything about a process that putting it to sleep must not change, as names and values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    facts: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Of a process that is there and does nothing just now.
+    pub fn of(pid: i32) -> Self {
+        let mut facts = BTreeMap::new();
+        mappings(pid, &mut facts);
+        code(pid, &mut facts);
+        files(pid, &mut facts);
+        signals(pid, &mut facts);
+        for name in ["limits", "personality", "coredump_filter", "oom_score_adj", "comm", "environ"] {
+            let value = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            facts.insert(name.to_owned(), String::from_utf8_lossy(&value).into_owned());
+        }
+        Self { facts }
+    }
+
+    /// The same without what differs rightly while a process sleeps: the guard's file descriptor,
+    /// the flags of the mappings that it is registered with, and who traces the threads.
+    pub fn without_sleep(mut self) -> Self {
+        self.facts.retain(|name, value| {
+            let is_guard = name.starts_with("fd ") && value.contains("[userfaultfd]");
+            !is_guard && !name.starts_with("flags ") && !name.ends_with(" TracerPid")
+        });
+        self
+    }
+
+    /// Asserts that nothing differs, and shows what does.
+    ///
+    /// # Panics
+    /// When something differs.
+    pub fn assert_same(&self, after: &Self, when: &str) {
+        let mut difference = String::new();
+        let names =
+            self.facts.keys().chain(after.facts.keys().filter(|name| !self.facts.contains_key(*name)));
+        for name in names {
+            let (old, new) = (self.facts.get(name), after.facts.get(name));
+            if old != new {
+                let _ = writeln!(difference, "  {name}: {old:?} became {new:?}");
+            }
+        }
+        assert!(difference.is_empty(), "the process differs {when}:\n{difference}");
+    }
+}
+
+fn mappings(pid: i32, facts: &mut BTreeMap<String, String>) {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let mut address = "";
+    for line in smaps.lines() {
+        if range_of(line).is_some() {
+            let (range, rest) = line.split_once(' ').unwrap_or((line, ""));
+            address = range;
+            facts.insert(format!("mapping {range}"), rest.split_whitespace().collect::<Vec<_>>().join(" "));
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            facts.insert(format!("flags {address}"), flags.trim().to_owned());
+        }
+    }
+}
+
+/// A hash of every executable mapping: no byte of the program's code may ever change.
+fn code(pid: i32, facts: &mut BTreeMap<String, String>) {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return };
+    for line in
+        maps.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.contains('x')))
+    {
+        let Some((start, end)) = range_of(line) else { continue };
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        // [vsyscall] and the like can't be read: then they can't have been written either
+        let hash = memory.read_exact_at(&mut bytes, start).map(|()| crate::content::hash(&bytes));
+        facts.insert(format!("code {start:x}"), format!("{:x?}", hash.ok()));
+    }
+}
+
+fn files(pid: i32, facts: &mut BTreeMap<String, String>) {
+    for descriptor in descriptors(pid) {
+        let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        // timers and the like count on by themselves: only what stays
+        let stays = ["pos:", "flags:", "mnt_id:", "ino:", "eventfd-count:", "sigmask:", "tfd:", "inotify"];
+        let lines = info.lines().filter(|line| stays.iter().any(|start| line.starts_with(start)));
+        let info =
+            lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        let target = descriptor_target(pid, descriptor);
+        facts.insert(format!("fd {descriptor}"), format!("{target} {}", info.join(", ")));
+    }
+}
+
+fn signals(pid: i32, facts: &mut BTreeMap<String, String>) {
+    let fields = [
+        "Name",
+        "Umask",
+        "Uid",
+        "Gid",
+        "Groups",
+        "TracerPid",
+        "FDSize",
+        "Threads",
+        "SigQ",
+        "SigPnd",
+        "ShdPnd",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "VmLck",
+        "Cpus_allowed",
+    ];
+    for tid in threads(pid) {
+        let Some(status) = Status::of_thread(pid, tid) else { continue };
+        for field in fields {
+            facts.insert(format!("thread {tid} {field}"), status.field(field).to_owned());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Mappings with the properties that matter: locked, excluded from core dumps, shared, forbidden.
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap, mmap_anonymous, mprotect};
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+/// A mapping, kept until the process ends.
+#[derive(Debug)]
+pub struct Region {
+    start: NonNull<c_void>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; access to its bytes needs `&mut`.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// Private anonymous memory.
+    pub fn private(length: usize) -> Self {
+        Self::anonymous(length, MapFlags::MAP_PRIVATE)
+    }
+
+    /// Shared anonymous memory.
+    pub fn shared(length: usize) -> Self {
+        Self::anonymous(length, MapFlags::MAP_SHARED)
+    }
+
+    /// The start of a file, privately: what is written stays in this process.
+    pub fn of_file(file: impl AsFd, length: usize) -> Self {
+        let size = NonZeroUsize::new(length).expect("a length");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses touches no memory in use.
+        let start = unsafe { mmap(None, size, access, MapFlags::MAP_PRIVATE, file, 0) };
+        Self { start: start.expect("mmap of a file"), length }
+    }
+
+    fn anonymous(length: usize, flags: MapFlags) -> Self {
+        let size = NonZeroUsize::new(length).expect("a length");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: as above.
+        let start = unsafe { mmap_anonymous(None, size, access, flags) };
+        Self { start: start.expect("mmap"), length }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// Its bytes; it must be readable and writable.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is ours alone and lives until the process ends.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.length) }
+    }
+
+    /// Locks it into memory.
+    pub fn lock(&self) {
+        // SAFETY: changes no byte and no protection.
+        unsafe { mlock(self.start, self.length) }.expect("mlock (RLIMIT_MEMLOCK?)");
+    }
+
+    /// Excludes it from core dumps, as programs do with their secrets.
+    pub fn exclude_from_dumps(&self) {
+        // SAFETY: changes no byte and no protection.
+        unsafe { madvise(self.start, self.length, MmapAdvise::MADV_DONTDUMP) }.expect("MADV_DONTDUMP");
+    }
+
+    /// Forbids every access.
+    pub fn forbid(&self) {
+        self.protect(ProtFlags::PROT_NONE);
+    }
+
+    /// Allows reading only.
+    pub fn forbid_writing(&self) {
+        self.protect(ProtFlags::PROT_READ);
+    }
+
+    /// Allows reading and writing again.
+    pub fn allow(&self) {
+        self.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
+    }
+
+    fn protect(&self, access: ProtFlags) {
+        // SAFETY: no reference to the bytes is held across this call.
+        unsafe { mprotect(self.start, self.length, access) }.expect("mprotect");
+    }
+}

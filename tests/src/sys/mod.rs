@@ -1,0 +1,17 @@
+//! System calls that no safe crate offers, for the sample targets.
+
+mod memory;
+mod process;
+mod signals;
+mod waits;
+
+pub use memory::Region;
+pub use process::{
+    end_main_thread, forbid_dumping, install_harmless_filter, share_memory_with_a_child,
+    start_vfork_that_lasts,
+};
+pub use signals::{
+    block_signal, count_signal, counted, is_pending, queue_to_self, start_interval_timer, take_queued,
+    use_alternate_stack,
+};
+pub use waits::{WAITS, Wait};

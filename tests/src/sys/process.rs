@@ -1,0 +1,62 @@
+//! States of a process in which it can't be put to sleep safely, or only with care.
+
+use std::ffi::c_void;
+
+/// Makes this process non-dumpable.
+pub fn forbid_dumping() {
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }, 0, "PR_SET_DUMPABLE");
+}
+
+/// Installs a seccomp filter that allows everything.
+pub fn install_harmless_filter() {
+    let mut allow = libc::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
+    // SAFETY: the program of one instruction outlives the calls, which only read it.
+    let outcome = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)
+    };
+    assert_eq!(outcome, 0, "PR_SET_SECCOMP");
+}
+
+/// Starts a process that shares this one's memory and does nothing; gives its pid.
+pub fn share_memory_with_a_child() -> i32 {
+    start_sharing(libc::CLONE_VM)
+}
+
+/// Ends the main thread; the process lives on in its others.
+pub fn end_main_thread() -> ! {
+    // the system call itself: pthread_exit() would unwind through frames that don't allow it
+    // SAFETY: ends this thread only, which holds nothing that another one needs.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("the thread ended");
+}
+
+/// As vfork() does: this thread waits, uninterruptibly, for a child that does nothing for long.
+pub fn start_vfork_that_lasts() -> ! {
+    start_sharing(libc::CLONE_VM | libc::CLONE_VFORK);
+    unreachable!("the child ended");
+}
+
+fn start_sharing(flags: i32) -> i32 {
+    const STACK: usize = 64 * 1024;
+    let stack = Box::leak(Box::new([0_u128; STACK / 16]));
+    // SAFETY: the child runs `wait_for_ever` on a stack of its own that is never freed; that
+    // function calls nothing that relies on thread-local state.
+    let child = unsafe {
+        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+        libc::clone(wait_for_ever, top, flags | libc::SIGCHLD, std::ptr::null_mut())
+    };
+    assert!(child > 0, "clone");
+    child
+}
+
+extern "C" fn wait_for_ever(_: *mut c_void) -> i32 {
+    // SAFETY: no memory is passed; SIGKILL with the parent, so that nothing is left.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    loop {
+        // SAFETY: takes nothing.
+        unsafe { libc::pause() };
+    }
+}

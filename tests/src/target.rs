@@ -1,0 +1,122 @@
+//! Sample targets: started as a user, asked and answering by lines.
+
+use crate::users::User;
+use crate::{binaries, procfs, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// A running sample target; killed when dropped.
+#[derive(Debug)]
+pub struct Target {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+    /// The line by which it said that it is ready.
+    pub ready: String,
+}
+
+impl Target {
+    /// Starts one of the sample programs of this crate as `user`, and waits until it is ready.
+    pub fn start(user: &User, sample: &str, arguments: &[&str]) -> Self {
+        let mut command = user.command(binaries::path(sample));
+        command.args(arguments);
+        Self::start_command(command)
+    }
+
+    /// Starts any command that writes a line starting with `ready` and then answers by lines.
+    pub fn start_command(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("cannot start a target");
+        let output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
+        });
+        let input = child.stdin.take();
+        let mut target = Self { child, input, lines, ready: String::new() };
+        target.ready = target.line();
+        assert!(target.ready.starts_with("ready"), "a target said: {}", target.ready);
+        target
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+
+    /// The value of `name=value` in its ready line.
+    pub fn fact(&self, name: &str) -> &str {
+        value(&self.ready, name)
+    }
+
+    /// Sends a line, without waiting for an answer.
+    pub fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("its input is open");
+        writeln!(input, "{line}").expect("a target doesn't listen");
+    }
+
+    /// The next line that it says.
+    pub fn line(&self) -> String {
+        match self.lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("the target {} says nothing", self.pid()),
+            Err(RecvTimeoutError::Disconnected) => panic!("the target {} is gone", self.pid()),
+        }
+    }
+
+    /// The next line that it says within `period`, if it does.
+    pub fn line_within(&self, period: Duration) -> Option<String> {
+        self.lines.recv_timeout(period).ok()
+    }
+
+    /// Sends a line and gives the answer.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.say(line);
+        self.line()
+    }
+
+    /// Has it check itself.
+    ///
+    /// # Panics
+    /// When it finds something wrong.
+    pub fn assert_intact(&mut self) {
+        let answer = self.ask("check");
+        assert!(answer.starts_with("intact"), "the target {} says: {answer}", self.pid());
+    }
+
+    /// Whether it is traced by nobody.
+    pub fn is_awake(&self) -> bool {
+        procfs::is_alive(self.pid()) && procfs::tracer(self.pid()).is_none()
+    }
+
+    /// Its exit status, once it has died.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let pid = child.id();
+        wait::until_some(&format!("the target {pid} ends"), wait::BOUND, || {
+            child.try_wait().expect("cannot wait for a target")
+        })
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("cannot send a signal");
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of `name=value` in a line.
+pub fn value<'a>(line: &'a str, name: &str) -> &'a str {
+    let found = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {name} in: {line}"))
+}
