@@ -1,1 +1,106 @@
-//! x
+//! Who may do what with which process: a pure decision, without any IO.
+//!
+//! A [`Policy`] is either the built-in one or read from the text of a policy file, whose format
+//! doc/policy.md describes. [`Policy::decide`] is asked with the facts that others collected.
+//!
+//! Where a fact is ambiguous (a target with several user ids) or unknown (a cgroup that couldn't be
+//! read), a rule that allows needs certainty and a rule that denies needs only a possibility.
+
+#![forbid(unsafe_code)]
+
+mod builtin;
+mod error;
+mod file;
+mod glob;
+mod rule;
+mod table;
+
+pub use error::{PolicyError, Reason};
+
+use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use rule::Rule;
+
+/// Longest policy file, in bytes. Whoever reads the file needs to read one byte more at most.
+pub const SIZE_LIMIT: usize = 64 * 1024;
+
+/// Most rules in a policy file.
+pub const RULE_LIMIT: usize = 1000;
+
+/// Longest name of a rule, in characters: it goes into logs and error messages.
+pub const NAME_LIMIT: usize = 100;
+
+/// Name reported when no rule matches.
+pub const DEFAULT_DENY: &str = "default: deny";
+
+/// The account database, as far as a policy needs it.
+pub trait Names {
+    /// The id of a user; `None` if there is no such user.
+    fn user(&self, name: &str) -> Option<u32>;
+    /// The id of a group; `None` if there is no such group.
+    fn group(&self, name: &str) -> Option<u32>;
+}
+
+/// Who may do what with which process.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Rules,
+}
+
+#[derive(Debug)]
+enum Rules {
+    BuiltIn { listen_group: Option<u32> },
+    File(Vec<Rule>),
+}
+
+/// What a policy says about one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it may be done.
+    pub allowed: bool,
+    /// Name of the rule that decided.
+    pub rule: String,
+}
+
+impl Policy {
+    /// The policy in force when there is no policy file: root may do all, a user may act on its own
+    /// processes, and members of `listen_group` on every process none of whose user ids is 0.
+    #[must_use]
+    pub fn builtin(listen_group: Option<u32>) -> Self {
+        Self { rules: Rules::BuiltIn { listen_group } }
+    }
+
+    /// Reads the text of a policy file. User and group names are looked up here, once.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its position.
+    pub fn parse(text: &str, names: &dyn Names) -> Result<Self, PolicyError> {
+        match file::rules(text, names) {
+            Ok(rules) => Ok(Self { rules: Rules::File(rules) }),
+            Err(fault) => Err(PolicyError::locate(text, fault)),
+        }
+    }
+
+    /// Whether `peer` may do `action` with `target`.
+    #[must_use]
+    pub fn decide(&self, peer: &Peer, action: Action, target: &TargetFacts) -> Decision {
+        match &self.rules {
+            Rules::BuiltIn { listen_group } => builtin::decide(*listen_group, peer, target),
+            Rules::File(rules) => rule::decide(rules, peer, action, target),
+        }
+    }
+}
+
+impl Decision {
+    fn by(rule: &str, allowed: bool) -> Self {
+        Self { allowed, rule: rule.to_owned() }
+    }
+
+    fn default_deny() -> Self {
+        Self::by(DEFAULT_DENY, false)
+    }
+}
+
+/// What the kernel shows for every user or group that has no id in our user namespace
+/// (user_namespaces(7), /proc/sys/kernel/overflowuid): two processes that show it need not be of
+/// the same user.
+const OVERFLOW_ID: u32 = 65534;

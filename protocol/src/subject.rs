@@ -37,9 +37,10 @@ pub struct TargetFacts {
     pub uids: [u32; 3],
     /// Real, effective and saved group id.
     pub gids: [u32; 3],
-    /// Path of its executable; a deleted one ends in ` (deleted)`.
+    /// Path of its executable; a deleted one ends in ` (deleted)`; empty if it couldn't be read.
     pub executable: String,
-    /// Path of its cgroup: of the version 2 hierarchy, else of the first named one; may be empty.
+    /// Path of its cgroup: of the version 2 hierarchy, else of the first named one; empty if it has none
+    /// or it couldn't be read.
     pub cgroup: String,
 }
 

@@ -1,0 +1,207 @@
+//! What a record holds. The JSON that these types make is an interface, described in doc/audit.md: a
+//! change that takes away or renames a member raises [`SCHEMA`].
+
+use memcr_protocol::report::{Sandbox, SleepReport, WakeReport};
+use memcr_protocol::subject::{Peer, TargetFacts};
+use serde::Serialize;
+
+/// Version of the schema; in every record.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// One line of the log.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record<'a> {
+    pub(crate) schema: u32,
+    /// RFC 3339, UTC, microseconds.
+    pub(crate) time: String,
+    #[serde(flatten)]
+    pub(crate) event: Event<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// The daemon is ready.
+    Start(Start<'a>),
+    /// The daemon ends.
+    Stop(Stop<'a>),
+    /// A client's request was answered.
+    Request(Box<Request<'a>>),
+    /// A client broke the protocol and was disconnected.
+    ProtocolViolation(Violation<'a>),
+    /// A sleeping target was lost without a request.
+    TargetLost(TargetLost<'a>),
+    /// The daemon woke a target by itself, as it ends.
+    Woken(Woken<'a>),
+    /// A worker died while its target slept; another took over.
+    WorkerReplaced(WorkerReplaced<'a>),
+    /// Records before this one could not be written.
+    Gap(Gap),
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Start<'a> {
+    pub(crate) version: &'static str,
+    pub(crate) protocol: u16,
+    pub(crate) pid: u32,
+    pub(crate) launcher: i32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Path of the listening socket; null for one process without a service.
+    pub(crate) listen: Option<&'a str>,
+    pub(crate) listen_gid: Option<u32>,
+    pub(crate) directories: Vec<&'a str>,
+    /// Path of the policy file; null for the built-in policy.
+    pub(crate) policy: Option<&'a str>,
+    /// The guard that is possible.
+    pub(crate) guard: &'static str,
+    pub(crate) landlock: &'static str,
+    pub(crate) seccomp: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Stop<'a> {
+    pub(crate) reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Request<'a> {
+    /// Counts the requests since the daemon started.
+    pub(crate) request: u64,
+    pub(crate) client: Client<'a>,
+    pub(crate) action: &'static str,
+    pub(crate) target: Option<Target<'a>>,
+    pub(crate) rule: Option<&'a str>,
+    pub(crate) outcome: Outcome,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) message: Option<&'a str>,
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) guard: Option<&'static str>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) pages: Option<u64>,
+    pub(crate) image_bytes: Option<u64>,
+    /// Targets listed.
+    pub(crate) entries: Option<usize>,
+    pub(crate) times: Times,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    Ok,
+    Denied,
+    Failed,
+}
+
+/// The process that asked.
+#[derive(Debug, Serialize)]
+pub(crate) struct Client<'a> {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: &'a [u32],
+    pub(crate) pid: i32,
+    pub(crate) executable: Option<&'a str>,
+}
+
+impl<'a> From<&'a Peer> for Client<'a> {
+    fn from(peer: &'a Peer) -> Self {
+        Self {
+            uid: peer.uid,
+            gid: peer.gid,
+            groups: &peer.groups,
+            pid: peer.pid,
+            executable: peer.executable.as_deref(),
+        }
+    }
+}
+
+/// The process that was asked about. Only the pid is known of one that was refused before any look at it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Target<'a> {
+    pub(crate) pid: i32,
+    pub(crate) start_time: Option<u64>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) executable: Option<&'a str>,
+    pub(crate) cgroup: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Of `pid`, with the facts if they are known.
+    pub(crate) fn of(pid: i32, facts: Option<&'a TargetFacts>) -> Self {
+        let text = |text: fn(&TargetFacts) -> &String| facts.map(|facts| text(facts).as_str()).filter(|text| !text.is_empty());
+        Self {
+            pid,
+            start_time: facts.map(|facts| facts.start_time),
+            uid: facts.map(|facts| facts.uids[1]),
+            executable: text(|facts| &facts.executable),
+            cgroup: text(|facts| &facts.cgroup),
+        }
+    }
+}
+
+/// Microseconds.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Times {
+    /// From the request to its answer.
+    pub(crate) total_micros: u64,
+    pub(crate) attach_micros: Option<u64>,
+    pub(crate) dump_micros: Option<u64>,
+    pub(crate) free_micros: Option<u64>,
+    pub(crate) restore_micros: Option<u64>,
+}
+
+impl Times {
+    /// Of a request that took `total_micros`.
+    pub(crate) fn total(total_micros: u64) -> Self {
+        Self { total_micros, ..Self::default() }
+    }
+
+    /// With the times of a sleep.
+    pub(crate) fn sleep(self, report: &SleepReport) -> Self {
+        Self {
+            attach_micros: Some(report.attach_micros),
+            dump_micros: Some(report.dump_micros),
+            free_micros: Some(report.free_micros),
+            ..self
+        }
+    }
+
+    /// With the times of a wake.
+    pub(crate) fn wake(self, report: &WakeReport) -> Self {
+        Self { restore_micros: Some(report.restore_micros), ..self }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Violation<'a> {
+    pub(crate) client: Client<'a>,
+    pub(crate) message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct TargetLost<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) guard: Option<&'static str>,
+    pub(crate) message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Woken<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) bytes: u64,
+    pub(crate) pages: u64,
+    pub(crate) times: Times,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct WorkerReplaced<'a> {
+    pub(crate) target: Target<'a>,
+    pub(crate) worker: i32,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Gap {
+    pub(crate) missed: u64,
+}

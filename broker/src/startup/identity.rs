@@ -1,0 +1,173 @@
+//! Who the daemon becomes, and the names of users and groups.
+
+use crate::error::{Attempt, BrokerError};
+use memcr_policy::Names;
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgid, getuid};
+use std::collections::HashSet;
+use std::fs;
+use tracing::warn;
+
+/// Account that is used if there is one and no other is named.
+const ACCOUNT: &str = "memcr";
+
+/// User ids that systemd keeps for users made on the fly; a sane system has no accounts there.
+const UNUSED: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// The user and group that the daemon runs as in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Real, effective and saved user id.
+    pub(crate) uid: Uid,
+    /// Real, effective and saved group id; the only group.
+    pub(crate) gid: Gid,
+    /// Whether this differs from who started the daemon; it does if and only if root did.
+    pub(crate) changes: bool,
+}
+
+impl Identity {
+    /// Whether files of this user may be ours: root's (who starts us), our own, or those of an
+    /// earlier daemon that took another unused number.
+    pub(crate) fn may_have_left(&self, owner: u32) -> bool {
+        owner == 0
+            || owner == self.uid.as_raw()
+            || (UNUSED.contains(&self.uid.as_raw()) && UNUSED.contains(&owner))
+    }
+}
+
+/// Chooses who to become: `user` (name or number), else the account `memcr`, else an unused user id.
+///
+/// # Errors
+/// [`BrokerError::Identity`] when `user` can't be used, or memcr is set-user-id.
+pub(crate) fn choose(user: Option<&str>) -> Result<Identity, BrokerError> {
+    // a set-user-id memcr would act for its owner on behalf of whoever runs it
+    if getuid() != geteuid() || getgid() != getegid() {
+        return Err(BrokerError::Identity(
+            "memcr must not be set-user-id or set-group-id: give it cap_sys_ptrace=ep instead".into(),
+        ));
+    }
+    if !geteuid().is_root() {
+        return stay(user);
+    }
+    let (uid, gid) = match user {
+        Some(user) => named(user)?,
+        None => match User::from_name(ACCOUNT).attempt("look up the user", ACCOUNT)? {
+            Some(account) => (account.uid, account.gid),
+            None => unused()?,
+        },
+    };
+    if uid.is_root() || gid.as_raw() == 0 {
+        return Err(BrokerError::Identity("the daemon must not run as user or group root: give another --user".into()));
+    }
+    Ok(Identity { uid, gid, changes: true })
+}
+
+fn stay(user: Option<&str>) -> Result<Identity, BrokerError> {
+    if let Some(user) = user
+        && named(user)?.0 != geteuid()
+    {
+        return Err(BrokerError::Identity(format!("--user {user}: only root can become another user")));
+    }
+    Ok(Identity { uid: geteuid(), gid: getegid(), changes: false })
+}
+
+fn named(user: &str) -> Result<(Uid, Gid), BrokerError> {
+    let account = match user.parse::<u32>() {
+        Ok(number) => {
+            let uid = Uid::from_raw(number);
+            let account = User::from_uid(uid).attempt("look up the user", user)?;
+            return Ok(account.map_or((uid, Gid::from_raw(number)), |account| (account.uid, account.gid)));
+        }
+        Err(_) => User::from_name(user).attempt("look up the user", user)?,
+    };
+    account
+        .map(|account| (account.uid, account.gid))
+        .ok_or_else(|| BrokerError::Identity(format!("--user {user}: no such user")))
+}
+
+/// A number that no account, group or process has.
+fn unused() -> Result<(Uid, Gid), BrokerError> {
+    let taken = users_of_processes();
+    for number in UNUSED {
+        let (uid, gid) = (Uid::from_raw(number), Gid::from_raw(number));
+        // some name services answer "not found" with an error
+        let nobody = |result: Result<bool, Errno>| result.unwrap_or(false);
+        if !taken.contains(&number)
+            && !nobody(User::from_uid(uid).map(|user| user.is_some()))
+            && !nobody(Group::from_gid(gid).map(|group| group.is_some()))
+        {
+            warn!(
+                "there is no user `{ACCOUNT}`: running as the unused user id {number}; better make that account, or give --user"
+            );
+            return Ok((uid, gid));
+        }
+    }
+    Err(BrokerError::Identity(format!(
+        "no user id of {}-{} is unused: make a user `{ACCOUNT}` or give --user",
+        UNUSED.start(),
+        UNUSED.end()
+    )))
+}
+
+fn users_of_processes() -> HashSet<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok())
+        .flat_map(|status| {
+            let ids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+            ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+/// The group id of `group`, a name or a number.
+///
+/// # Errors
+/// [`BrokerError::Identity`] when there is no such group.
+pub(crate) fn group(group: &str) -> Result<u32, BrokerError> {
+    match group.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => Group::from_name(group)
+            .attempt("look up the group", group)?
+            .map(|found| found.gid.as_raw())
+            .ok_or_else(|| BrokerError::Identity(format!("-g {group}: no such group"))),
+    }
+}
+
+/// Names in policy files, as this system resolves them.
+pub(crate) struct SystemNames;
+
+impl Names for SystemNames {
+    fn user(&self, name: &str) -> Option<u32> {
+        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_can_be_given_by_number_without_an_account() {
+        assert_eq!(named("61999").unwrap(), (Uid::from_raw(61_999), Gid::from_raw(61_999)));
+    }
+
+    #[test]
+    fn an_unknown_user_is_an_error_that_names_it() {
+        let refused = named("no-such-user-here").unwrap_err();
+        assert_eq!(refused.to_string(), "--user no-such-user-here: no such user");
+    }
+
+    #[test]
+    fn leftovers_of_another_unused_user_are_ours_only_if_we_run_as_one() {
+        let unused = Identity { uid: Uid::from_raw(61_184), gid: Gid::from_raw(61_184), changes: true };
+        assert!(unused.may_have_left(61_185) && unused.may_have_left(0));
+        let account = Identity { uid: Uid::from_raw(990), ..unused };
+        assert!(account.may_have_left(990) && !account.may_have_left(61_184));
+        assert!(!account.may_have_left(1000));
+    }
+}

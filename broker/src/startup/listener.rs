@@ -1,0 +1,248 @@
+//! The listening socket: made without a moment in which a stranger could use it, and never in the
+//! place of anything that isn't a dead socket of ours.
+
+use super::identity::Identity;
+use super::paths::{is, open_parent};
+use crate::error::{Attempt, BrokerError};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, umask};
+use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use tracing::{debug, info};
+
+/// Connections that may wait to be accepted; 300 idle clients at once must not crowd out one more.
+const BACKLOG: i32 = 1024;
+
+const FLAGS: SockFlag = SockFlag::SOCK_NONBLOCK.union(SockFlag::SOCK_CLOEXEC);
+
+/// A listening UNIX socket and the name it has.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    parent: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+    inode: (libc::dev_t, libc::ino_t),
+}
+
+impl Listener {
+    /// Binds `path` and listens. Mode 0660 and group `group`, or mode 0666 without a group: then
+    /// anybody may connect, be named by the kernel, and be told what the policy says.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when `path` is taken, or can't be bound.
+    pub(crate) fn bind(path: &Path, group: Option<u32>, identity: &Identity) -> Result<Self, BrokerError> {
+        let (parent, name) = open_parent(path)?;
+        let address = UnixAddr::new(path).attempt("use as a socket's name", path.display())?;
+        make_room(path, &address, &parent, &name, identity)?;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, FLAGS, None).attempt("make", "a socket")?;
+        let others = if group.is_some() { Mode::from_bits_truncate(0o117) } else { Mode::from_bits_truncate(0o111) };
+        let before = umask(others);
+        let bound = bind(socket.as_raw_fd(), &address);
+        umask(before);
+        bound.attempt("bind", path.display())?;
+        // until listen() nobody can connect
+        let status = give(&parent, &name, group, identity).attempt("give away", path.display())?;
+        let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+        listen(&socket, backlog).attempt("listen on", path.display())?;
+        let inode = (status.st_dev, status.st_ino);
+        Ok(Self { socket: socket.into(), parent, name, path: path.to_owned(), inode })
+    }
+
+    /// The next client that waits.
+    ///
+    /// # Errors
+    /// What accept(2) says, `WouldBlock` among it.
+    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
+        self.socket.accept().map(|(client, _)| client)
+    }
+
+    /// Where clients connect.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the socket; removing the socket needs it.
+    pub(crate) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// Closes the socket and removes its name, if it is still ours and the directory allows it.
+    pub(crate) fn remove(self) {
+        let Self { socket, parent, name, path, inode } = self;
+        drop(socket);
+        match fstatat(&parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(status) if (status.st_dev, status.st_ino) == inode => {
+                if let Err(cause) = unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
+                    // the next start replaces it
+                    debug!("leave {}: {cause}", path.display());
+                }
+            }
+            Ok(_) | Err(_) => debug!("{} is not ours any more", path.display()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Makes the new socket the group's and the final user's, who may then remove it at the end even from
+/// a sticky directory. By descriptor, after a look: in a directory that others may write to, the name
+/// could stand for something else by now.
+fn give(
+    parent: &OwnedFd,
+    name: &OsString,
+    group: Option<u32>,
+    identity: &Identity,
+) -> Result<FileStat, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let held = openat(parent, name.as_os_str(), flags, Mode::empty())?;
+    let status = fstat(&held)?;
+    if !is(&status, SFlag::S_IFSOCK) || status.st_nlink != 1 || status.st_uid != geteuid().as_raw() {
+        return Err(Errno::EEXIST);
+    }
+    let owner = identity.changes.then_some(identity.uid);
+    let group = group.map(Gid::from_raw).or(identity.changes.then_some(identity.gid));
+    fchownat(&held, "", owner, group, AtFlags::AT_EMPTY_PATH)?;
+    Ok(status)
+}
+
+/// Removes a socket that a daemon of ours left; refuses everything else.
+fn make_room(
+    path: &Path,
+    address: &UnixAddr,
+    parent: &OwnedFd,
+    name: &OsString,
+    identity: &Identity,
+) -> Result<(), BrokerError> {
+    let status = match fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other.attempt("look at", path.display())?,
+    };
+    let unsuitable =
+        |reason: &str| BrokerError::Unsuitable { path: path.display().to_string(), reason: reason.into() };
+    if !is(&status, SFlag::S_IFSOCK) {
+        return Err(unsuitable("exists and is not a socket; memcr does not remove it"));
+    }
+    if !identity.may_have_left(status.st_uid) {
+        return Err(unsuitable("is a socket of another user; memcr does not remove it"));
+    }
+    match probe(address)? {
+        Probe::Dead => remove_same(parent, name, &status).attempt("remove", path.display()),
+        Probe::Alive => Err(BrokerError::InUse { path: path.display().to_string() }),
+        Probe::Unknown(cause) => Err(cause).attempt("find out who listens on", path.display()),
+    }
+}
+
+enum Probe {
+    Dead,
+    Alive,
+    Unknown(Errno),
+}
+
+fn probe(address: &UnixAddr) -> Result<Probe, BrokerError> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, FLAGS, None).attempt("make", "a socket")?;
+    Ok(match connect(socket.as_raw_fd(), address) {
+        // full: somebody listens and is slow
+        Ok(()) | Err(Errno::EAGAIN) => Probe::Alive,
+        Err(Errno::ECONNREFUSED) => Probe::Dead,
+        Err(cause) => Probe::Unknown(cause),
+    })
+}
+
+/// Removes the name if it is still what was looked at.
+fn remove_same(parent: &OwnedFd, name: &OsString, seen: &FileStat) -> Result<(), Errno> {
+    let now = fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    if (now.st_dev, now.st_ino) != (seen.st_dev, seen.st_ino) {
+        return Err(Errno::EEXIST);
+    }
+    unlinkat(parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+    info!("removed the socket that an earlier daemon left at {}", Path::new(name).display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::getegid;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+    use std::os::unix::net::UnixListener;
+
+    fn user() -> Identity {
+        Identity { uid: geteuid(), gid: getegid(), changes: false }
+    }
+
+    #[test]
+    fn with_a_group_only_owner_and_group_may_connect_and_without_everybody_may() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let group = getegid().as_raw();
+        let listener = Listener::bind(&path, Some(group), &user()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        listener.remove();
+        assert!(!path.exists());
+        let _listener = Listener::bind(&path, None, &user()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+    }
+
+    #[test]
+    fn a_dead_socket_of_ours_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(Listener::bind(&path, None, &user()).is_ok());
+    }
+
+    #[test]
+    fn a_socket_that_answers_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let _alive = UnixListener::bind(&path).unwrap();
+        let refused = Listener::bind(&path, None, &user()).unwrap_err();
+        assert!(matches!(refused, BrokerError::InUse { .. }), "{refused}");
+    }
+
+    #[test]
+    fn files_links_and_sockets_of_strangers_are_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        fs::write(&path, "precious").unwrap();
+        assert!(Listener::bind(&path, None, &user()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        fs::remove_file(&path).unwrap();
+        symlink("elsewhere", &path).unwrap();
+        assert!(Listener::bind(&path, None, &user()).is_err());
+        assert!(path.is_symlink());
+        if geteuid().is_root() {
+            fs::remove_file(&path).unwrap();
+            drop(UnixListener::bind(&path).unwrap());
+            chown(&path, Some(61_991), None).unwrap();
+            let refused = Listener::bind(&path, None, &user()).unwrap_err();
+            assert!(refused.to_string().contains("another user"), "{refused}");
+            lchown(&path, Some(0), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_replaced_meanwhile_is_not_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let listener = Listener::bind(&path, None, &user()).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "somebody's").unwrap();
+        listener.remove();
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,5 @@
+//! The only modules of this crate with `unsafe`: system calls that no safe wrapper covers.
+
+pub(crate) mod descriptors;
+pub(crate) mod process;
+pub(crate) mod spawn;

@@ -1,0 +1,171 @@
+//! From the text of a policy file to its rules.
+
+use crate::builtin;
+use crate::error::{Fault, Reason};
+use crate::glob::Glob;
+use crate::rule::{ClientCondition, Effect, Rule, TargetCondition};
+use crate::table::{Table, Value};
+use crate::{NAME_LIMIT, Names, OVERFLOW_ID, RULE_LIMIT, SIZE_LIMIT};
+use memcr_protocol::subject::Action;
+use std::collections::HashSet;
+use toml::de::DeTable;
+
+const POLICY_KEYS: &[&str] = &["version", "rule"];
+const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect"];
+const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group"];
+const TARGET_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup"];
+
+const ACTIONS: [Action; 4] = [Action::Checkpoint, Action::Restore, Action::List, Action::Status];
+
+/// The rules of a policy file, in its order.
+pub(crate) fn rules(text: &str, names: &dyn Names) -> Result<Vec<Rule>, Fault> {
+    if text.len() > SIZE_LIMIT {
+        return Err(Fault { offset: SIZE_LIMIT, reason: Reason::TooLarge });
+    }
+    let document = DeTable::parse(text).map_err(|error| syntax_fault(text, &error))?;
+    let policy = Table::outermost("the policy", document.get_ref());
+    // first: the file of a later version may have other keys
+    version(policy.required("version")?)?;
+    policy.expect_keys(POLICY_KEYS)?;
+    let Some(list) = policy.optional("rule") else { return Ok(Vec::new()) };
+
+    let mut rules = Vec::new();
+    let mut taken = HashSet::new();
+    for value in list.elements("a list of tables, each under [[rule]]")? {
+        if rules.len() == RULE_LIMIT {
+            return Err(value.fault(Reason::TooManyRules));
+        }
+        let table = value.table("the rule", "a table under [[rule]]")?;
+        table.expect_keys(RULE_KEYS)?;
+        let name = table.required("name")?;
+        let rule = rule(table, rule_name(name)?, names)?;
+        if !taken.insert(rule.name.clone()) {
+            return Err(name.fault(Reason::DuplicateName { name: rule.name }));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
+    let message = error.message().replace(char::is_control, " ");
+    Fault { offset: error.span().map_or(text.len(), |span| span.start), reason: Reason::Syntax(message) }
+}
+
+fn version(value: Value<'_>) -> Result<(), Fault> {
+    match value.integer("the integer 1")? {
+        Some(1) => Ok(()),
+        _ => Err(value.fault(Reason::UnknownVersion { version: value.shown() })),
+    }
+}
+
+fn rule(table: Table<'_>, name: &str, names: &dyn Names) -> Result<Rule, Fault> {
+    let effect = effect(table.required("effect")?)?;
+    let actions = table.required("actions")?.one_or_more()?;
+    let client = table.optional("client").map(|value| client(value, effect, names));
+    let target = table.optional("target").map(|value| target(value, names));
+    Ok(Rule {
+        name: name.to_owned(),
+        effect,
+        actions: actions.iter().map(action).collect::<Result<_, _>>()?,
+        client: client.transpose()?,
+        target: target.transpose()?,
+    })
+}
+
+fn rule_name<'t>(value: Value<'t>) -> Result<&'t str, Fault> {
+    let name = value.string("a string")?;
+    if name.trim().is_empty() || name.chars().count() > NAME_LIMIT || name.contains(char::is_control) {
+        return Err(value.fault(Reason::BadName));
+    }
+    if name.starts_with(builtin::PREFIX) || name.starts_with("default:") {
+        return Err(value.fault(Reason::ReservedName { name: name.to_owned() }));
+    }
+    Ok(name)
+}
+
+fn effect(value: Value<'_>) -> Result<Effect, Fault> {
+    match value.string("\"allow\" or \"deny\"")? {
+        "allow" => Ok(Effect::Allow),
+        "deny" => Ok(Effect::Deny),
+        other => Err(value.fault(Reason::UnknownEffect { effect: other.to_owned() })),
+    }
+}
+
+fn action(value: &Value<'_>) -> Result<Action, Fault> {
+    let name = value.string("an action or a list of actions")?;
+    ACTIONS.into_iter().find(|action| action.name() == name).ok_or_else(|| {
+        let known = ACTIONS.iter().map(|action| action.name()).collect();
+        value.fault(Reason::UnknownAction { action: name.to_owned(), known })
+    })
+}
+
+fn client(value: Value<'_>, effect: Effect, names: &dyn Names) -> Result<ClientCondition, Fault> {
+    let table = conditions(value, "`client`", CLIENT_KEYS)?;
+    let identity = |value: &Value<'_>, id: u32| match effect {
+        Effect::Allow if id == OVERFLOW_ID => Err(value.fault(Reason::OverflowId { id })),
+        _ => Ok(id),
+    };
+    Ok(ClientCondition {
+        uid: list(table, "uid", |value| identity(value, number(value)?))?,
+        user: list(table, "user", |value| identity(value, user(value, names)?))?,
+        gid: list(table, "gid", |value| identity(value, number(value)?))?,
+        group: list(table, "group", |value| identity(value, group(value, names)?))?,
+    })
+}
+
+fn target(value: Value<'_>, names: &dyn Names) -> Result<TargetCondition, Fault> {
+    let table = conditions(value, "`target`", TARGET_KEYS)?;
+    Ok(TargetCondition {
+        uid: list(table, "uid", number)?,
+        user: list(table, "user", |value| user(value, names))?,
+        gid: list(table, "gid", number)?,
+        group: list(table, "group", |value| group(value, names))?,
+        executable: list(table, "executable", glob)?,
+        cgroup: list(table, "cgroup", glob)?,
+    })
+}
+
+// an empty table is more likely a mistake than a rule for everybody
+fn conditions<'t>(
+    value: Value<'t>,
+    place: &'static str,
+    keys: &'static [&'static str],
+) -> Result<Table<'t>, Fault> {
+    let table = value.table(place, "a table of conditions")?;
+    table.expect_keys(keys)?;
+    if table.is_empty() {
+        return Err(value.fault(Reason::EmptyTable { key: value.key() }));
+    }
+    Ok(table)
+}
+
+fn list<T>(
+    table: Table<'_>,
+    key: &'static str,
+    read: impl Fn(&Value<'_>) -> Result<T, Fault>,
+) -> Result<Option<Vec<T>>, Fault> {
+    let Some(value) = table.optional(key) else { return Ok(None) };
+    value.one_or_more()?.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn number(value: &Value<'_>) -> Result<u32, Fault> {
+    // the highest is (uid_t)-1, which means "no id" to every system call
+    const EXPECTED: &str = "an integer from 0 to 4294967294, or a list of them";
+    value.integer(EXPECTED)?.filter(|id| *id != u32::MAX).ok_or_else(|| value.wrong(EXPECTED))
+}
+
+fn user(value: &Value<'_>, names: &dyn Names) -> Result<u32, Fault> {
+    let name = value.string("a user's name or a list of names (for numbers there is `uid`)")?;
+    names.user(name).ok_or_else(|| value.fault(Reason::UnknownUser { name: name.to_owned() }))
+}
+
+fn group(value: &Value<'_>, names: &dyn Names) -> Result<u32, Fault> {
+    let name = value.string("a group's name or a list of names (for numbers there is `gid`)")?;
+    names.group(name).ok_or_else(|| value.fault(Reason::UnknownGroup { name: name.to_owned() }))
+}
+
+fn glob(value: &Value<'_>) -> Result<Glob, Fault> {
+    let pattern = value.string("a pattern or a list of patterns")?;
+    Glob::parse(pattern).map_err(|reason| value.fault(reason))
+}

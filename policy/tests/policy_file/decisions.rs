@@ -1,0 +1,151 @@
+//! What the rules of a file decide.
+
+use crate::accounts::{parse, peer, target};
+use memcr_policy::Policy;
+use memcr_protocol::subject::{Action, Peer, TargetFacts};
+
+/// A policy of one rule for all actions.
+#[expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+fn rule(effect: &str, conditions: &str) -> Policy {
+    let actions = "actions = ['checkpoint', 'restore', 'list', 'status']";
+    let head = "version = 1\n[[rule]]\nname = 'the rule'\n";
+    parse(&format!("{head}effect = '{effect}'\n{actions}\n{conditions}")).unwrap()
+}
+
+/// Whether the only rule of a policy matches.
+fn matches(policy: &Policy, peer: &Peer, target: &TargetFacts) -> bool {
+    policy.decide(peer, Action::Checkpoint, target).rule == "the rule"
+}
+
+fn any_peer() -> Peer {
+    peer(500, 500, &[])
+}
+
+fn any_target() -> TargetFacts {
+    target(600, "/usr/bin/app", "/apps/one")
+}
+
+#[test]
+fn a_file_without_rules_denies_everything_to_root_too() {
+    let policy = parse("version = 1").unwrap();
+    let decision = policy.decide(&peer(0, 0, &[]), Action::List, &any_target());
+    assert!(!decision.allowed);
+    assert_eq!(decision.rule, "default: deny");
+}
+
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let rule = |name: &str, effect: &str, uid: u32| {
+        format!("[[rule]]\nname='{name}'\neffect='{effect}'\nactions='list'\nclient={{uid={uid}}}\n")
+    };
+    let text = [rule("one", "allow", 1), rule("two", "deny", 2), rule("three", "allow", 2)].concat();
+    let policy = parse(&format!("version = 1\n{text}")).unwrap();
+    for (uid, name, allowed) in [(1, "one", true), (2, "two", false), (3, "default: deny", false)] {
+        let decision = policy.decide(&peer(uid, 9, &[]), Action::List, &any_target());
+        assert_eq!((decision.rule.as_str(), decision.allowed), (name, allowed));
+    }
+}
+
+#[test]
+fn a_rule_is_for_its_actions_only() {
+    let text = "version=1\n[[rule]]\nname='a'\neffect='allow'\nactions=['restore', 'status']";
+    let policy = parse(text).unwrap();
+    for (action, allowed) in
+        [(Action::Checkpoint, false), (Action::Restore, true), (Action::List, false), (Action::Status, true)]
+    {
+        assert_eq!(policy.decide(&any_peer(), action, &any_target()).allowed, allowed);
+    }
+}
+
+#[test]
+fn a_rule_without_client_and_target_matches_all() {
+    assert!(matches(&rule("allow", ""), &any_peer(), &any_target()));
+}
+
+#[test]
+fn a_client_is_matched_by_user_and_by_any_of_its_groups() {
+    for (conditions, matched) in [
+        ("client = { uid = 1000 }", true),
+        ("client = { uid = [7, 1000] }", true),
+        ("client = { uid = 2001 }", false),
+        ("client = { user = 'app' }", true),
+        ("client = { user = ['ops', 'root'] }", false),
+        ("client = { gid = 100 }", true),
+        ("client = { gid = [9, 2001] }", true),
+        ("client = { gid = 1000 }", false),
+        ("client = { group = 'auditors' }", true),
+        ("client = { group = 'memcr-clients' }", false),
+        ("client = { user = 'app', group = 'auditors' }", true),
+        ("client = { user = 'ops', group = 'auditors' }", false),
+        ("client = { uid = 1000, user = 'ops' }", false),
+    ] {
+        for effect in ["allow", "deny"] {
+            let client = peer(1000, 100, &[2001, 2002]);
+            assert_eq!(matches(&rule(effect, conditions), &client, &any_target()), matched, "{conditions}");
+        }
+    }
+}
+
+#[test]
+fn a_target_must_match_by_every_key() {
+    for (conditions, matched) in [
+        ("target = { user = 'app' }", true),
+        ("target = { user = 'app', executable = '/usr/bin/*' }", true),
+        ("target = { user = 'app', executable = '/usr/bin/*', cgroup = '/apps/**' }", true),
+        ("target = { user = 'app', executable = '/usr/bin/*', cgroup = '/apps' }", false),
+        ("target = { user = 'ops', executable = '/usr/bin/*' }", false),
+        ("target = { gid = 1000, executable = ['/sbin/*', '/usr/**'] }", true),
+        ("target = { group = 'auditors', executable = '/usr/bin/*' }", false),
+    ] {
+        for effect in ["allow", "deny"] {
+            let target = target(1000, "/usr/bin/app", "/apps/one");
+            assert_eq!(matches(&rule(effect, conditions), &any_peer(), &target), matched, "{conditions}");
+        }
+    }
+}
+
+#[test]
+fn a_setuid_target_is_allowed_only_by_all_of_its_ids_and_denied_by_any() {
+    for (uids, allow_matches, deny_matches) in [
+        ([1000, 1000, 1000], true, true),
+        ([1000, 0, 0], false, true),
+        ([0, 0, 1000], false, true),
+        ([0, 0, 0], false, false),
+    ] {
+        let by_uid = TargetFacts { uids, ..any_target() };
+        let by_gid = TargetFacts { gids: uids, ..any_target() };
+        for (conditions, target) in [
+            ("target = { uid = 1000 }", &by_uid),
+            ("target = { user = 'app' }", &by_uid),
+            ("target = { gid = 1000 }", &by_gid),
+        ] {
+            assert_eq!(matches(&rule("allow", conditions), &any_peer(), target), allow_matches);
+            assert_eq!(matches(&rule("deny", conditions), &any_peer(), target), deny_matches);
+        }
+    }
+}
+
+#[test]
+fn ids_of_a_target_that_are_all_listed_are_allowed_though_they_differ() {
+    let target = TargetFacts { uids: [1000, 1001, 1001], ..any_target() };
+    assert!(matches(&rule("allow", "target = { user = ['app', 'ops'] }"), &any_peer(), &target));
+}
+
+#[test]
+fn a_removed_executable_is_denied_by_its_old_path_but_not_allowed_by_it() {
+    let removed = target(600, "/usr/bin/app (deleted)", "/");
+    let by_path = "target = { executable = '/usr/bin/*' }";
+    assert!(!matches(&rule("allow", by_path), &any_peer(), &removed));
+    assert!(matches(&rule("deny", by_path), &any_peer(), &removed));
+    let by_ending = "target = { executable = ['/usr/bin/*', '/usr/bin/* (deleted)'] }";
+    assert!(matches(&rule("allow", by_ending), &any_peer(), &removed));
+}
+
+#[test]
+fn an_unknown_executable_or_cgroup_is_denied_but_not_allowed() {
+    let unknown = target(600, "", "");
+    for conditions in ["target = { executable = '/a' }", "target = { cgroup = '/a' }"] {
+        assert!(!matches(&rule("allow", conditions), &any_peer(), &unknown));
+        assert!(matches(&rule("deny", conditions), &any_peer(), &unknown));
+    }
+}

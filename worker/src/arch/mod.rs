@@ -1,0 +1,10 @@
+//! What differs between architectures: registers, system calls, restart state, signal frames.
+//!
+//! No other module names a register, a system call number that isn't everywhere, or an instruction.
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::{
+    Registers, SECCOMP_ARCHITECTURE, SYSTEM_CALL_INSTRUCTION, VECTOR_LIMIT, VECTOR_STATE, home_frame,
+};

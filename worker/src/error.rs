@@ -1,0 +1,81 @@
+//! What can go wrong with a job, and how it is told to the outside.
+
+use crate::image::ImageError;
+use memcr_protocol::code::{Code, Failure};
+use nix::errno::Errno;
+use thiserror::Error;
+
+/// Why a job failed.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// A system call failed.
+    #[error("{operation} {object}: {}", .cause.desc())]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// Error number.
+        cause: Errno,
+    },
+    /// The policy says no.
+    #[error("the policy does not allow this client to {action} process {pid} (rule: {rule})")]
+    Denied { action: &'static str, pid: i32, rule: String },
+    /// There is no such process, or not any more.
+    #[error("process {pid} does not exist or has exited")]
+    NoSuchProcess { pid: i32 },
+    /// The target can't be put to sleep safely.
+    #[error("process {pid} can't be put to sleep: {reason}")]
+    Refused { pid: i32, reason: String },
+    /// The image can't be written.
+    #[error("writing the image of process {pid}: {cause}; the process runs on unharmed")]
+    Storage { pid: i32, cause: String },
+    /// The image can't be read back.
+    #[error("reading the image of process {pid} back: {cause}; the process was killed")]
+    Unreadable { pid: i32, cause: ImageError },
+    /// The target died.
+    #[error("process {pid} died {when}")]
+    Lost { pid: i32, when: &'static str },
+    /// Called off.
+    #[error("the checkpoint of process {pid} was called off; the process runs on unharmed")]
+    Aborted { pid: i32 },
+    /// It took too long.
+    #[error("process {pid}: {what} did not finish in {seconds} seconds; undone")]
+    Timeout { pid: i32, what: &'static str, seconds: u64 },
+    /// The system can't do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Another part of memcr broke an agreement.
+    #[error("{0}")]
+    Protocol(String),
+}
+
+impl Error {
+    /// For `map_err`: names the operation and its object.
+    pub(crate) fn system(operation: &'static str, object: impl ToString) -> impl FnOnce(Errno) -> Self {
+        move |cause| Self::System { operation, object: object.to_string(), cause }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
+            Self::System { .. } => Code::Internal,
+            Self::Denied { .. } => Code::Denied,
+            Self::Refused { .. } => Code::TargetRefused,
+            Self::Storage { .. } => Code::Storage,
+            Self::Unreadable { .. } | Self::Lost { .. } => Code::TargetLost,
+            Self::Aborted { .. } => Code::Aborted,
+            Self::Timeout { .. } => Code::Timeout,
+            Self::Unsupported(_) => Code::Unsupported,
+            Self::Protocol(_) => Code::Protocol,
+        }
+    }
+
+    /// What the broker is told.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(self.code(), self.to_string())
+    }
+}
+
+/// Result of this crate.
+pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,57 @@
+//! Memory of our own, and of the target before we are confined.
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// Keeps bytes from being swapped out. They must stay where they are until they are freed.
+pub(crate) fn lock(bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: locking readable memory changes nothing that is visible to the language
+    Errno::result(unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) }).map(drop)
+}
+
+/// Reads the target's memory; the number of bytes read, which may be less than asked for.
+pub(crate) fn read_remote(pid: Pid, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
+    // SAFETY: the kernel writes to the buffer only; the other address is another process's
+    let read = unsafe { libc::process_vm_readv(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+    Errno::result(read).map(isize::unsigned_abs)
+}
+
+/// Writes all bytes to writable memory of the target.
+pub(crate) fn write_remote(pid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the kernel only reads the bytes; the other address is another process's
+    let written = unsafe { libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+    match Errno::result(written).map(isize::unsigned_abs) {
+        Ok(length) if length == bytes.len() => Ok(()),
+        Ok(_) => Err(Errno::EFAULT),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// A plain C structure without padding, of the parasite's interface.
+pub(crate) trait Plain: Copy {}
+impl Plain for memcr_protocol::parasite::Start {}
+impl Plain for memcr_protocol::parasite::Order {}
+impl Plain for memcr_protocol::parasite::Range {}
+impl Plain for memcr_protocol::parasite::Answer {}
+
+/// Its bytes.
+pub(crate) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: `Plain` structures are made of integers and have no padding
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// A structure from exactly its bytes.
+pub(crate) fn value_of<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: `Plain` structures are made of integers: any bytes are one
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The size of a page in bytes.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: always sound
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}

@@ -1,0 +1,11 @@
+//! System calls that no library wraps, and the only `unsafe` of this crate beside `arch`.
+
+pub(crate) mod descriptors;
+pub(crate) mod kcmp;
+pub(crate) mod memory;
+pub(crate) mod pagemap;
+pub(crate) mod pidfd;
+pub(crate) mod process;
+pub(crate) mod ptrace;
+pub(crate) mod socket;
+pub(crate) mod userfaultfd;

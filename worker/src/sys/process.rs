@@ -1,0 +1,31 @@
+//! Processes of our own: fork, flags, limits.
+
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, fork};
+
+/// Forks; only ever called while this process has one thread.
+pub(crate) fn fork_single_threaded() -> Result<ForkResult, Errno> {
+    // SAFETY: with one thread no lock can be held by a thread that the child lacks
+    unsafe { fork() }
+}
+
+/// Ends this process at once, without running anything that was inherited from its parent.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: always sound
+    unsafe { libc::_exit(status) }
+}
+
+fn control(option: libc::c_int, argument: libc::c_ulong) -> Result<(), Errno> {
+    // SAFETY: the options used here take a number
+    Errno::result(unsafe { libc::prctl(option, argument, 0, 0, 0) }).map(drop)
+}
+
+/// No core dump, no ptrace by others of our uid, /proc/PID owned by root.
+pub(crate) fn set_non_dumpable() -> Result<(), Errno> {
+    control(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// No privilege can be gained by exec any more.
+pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
+    control(libc::PR_SET_NO_NEW_PRIVS, 1)
+}

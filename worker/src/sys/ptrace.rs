@@ -1,0 +1,194 @@
+//! ptrace requests (ptrace(2); kernel: include/uapi/linux/ptrace.h).
+
+use crate::arch::Registers;
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use std::ptr;
+
+/// General registers (include/uapi/linux/elf.h).
+const NT_PRSTATUS: usize = 1;
+
+/// Options of a traced thread.
+pub(crate) const TRACE_SYSGOOD: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
+/// The thread dies with its tracer.
+pub(crate) const EXIT_KILL: usize = libc::PTRACE_O_EXITKILL as usize;
+
+/// Where a thread's rseq area is: `struct ptrace_rseq_configuration`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct RseqConfiguration {
+    /// Address; 0 if the thread has registered none.
+    pub(crate) address: u64,
+    /// Length in bytes.
+    pub(crate) length: u32,
+    signature: u32,
+    flags: u32,
+    padding: u32,
+}
+
+/// A request whose arguments are plain numbers.
+fn request(request: libc::c_uint, tid: Pid, address: usize, data: usize) -> Result<(), Errno> {
+    // SAFETY: none of the requests made through here reads or writes our memory
+    let result = unsafe { libc::ptrace(request, tid.as_raw(), address, data) };
+    Errno::result(result).map(drop)
+}
+
+/// Becomes the tracer of a thread without stopping it.
+pub(crate) fn seize(tid: Pid, options: usize) -> Result<(), Errno> {
+    request(libc::PTRACE_SEIZE, tid, 0, options)
+}
+
+/// Asks a seized thread to stop.
+pub(crate) fn interrupt(tid: Pid) -> Result<(), Errno> {
+    request(libc::PTRACE_INTERRUPT, tid, 0, 0)
+}
+
+/// Lets a stopped thread go on, with a signal (0: none).
+pub(crate) fn resume(tid: Pid, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_CONT, tid, 0, signal as usize)
+}
+
+/// Lets a stopped thread go on to the next entry or exit of a system call.
+pub(crate) fn resume_to_system_call(tid: Pid, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_SYSCALL, tid, 0, signal as usize)
+}
+
+/// Stops tracing a stopped thread, which goes on, with a signal (0: none).
+pub(crate) fn detach(tid: Pid, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_DETACH, tid, 0, signal as usize)
+}
+
+/// Replaces the options of a stopped thread.
+pub(crate) fn set_options(tid: Pid, options: usize) -> Result<(), Errno> {
+    request(libc::PTRACE_SETOPTIONS, tid, 0, options)
+}
+
+/// The mask of blocked signals of a stopped thread.
+pub(crate) fn signal_mask(tid: Pid) -> Result<u64, Errno> {
+    let mut mask = 0_u64;
+    // SAFETY: the kernel writes the 8 bytes that the request says
+    let result = unsafe { libc::ptrace(PTRACE_GETSIGMASK, tid.as_raw(), size_of::<u64>(), &raw mut mask) };
+    Errno::result(result).map(|_| mask)
+}
+
+/// Replaces the mask of blocked signals of a stopped thread.
+pub(crate) fn set_signal_mask(tid: Pid, mask: u64) -> Result<(), Errno> {
+    // SAFETY: the kernel reads the 8 bytes that the request says
+    let result = unsafe { libc::ptrace(PTRACE_SETSIGMASK, tid.as_raw(), size_of::<u64>(), &raw const mask) };
+    Errno::result(result).map(drop)
+}
+
+pub(crate) const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
+pub(crate) const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+pub(crate) const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+
+/// The general registers of a stopped thread; `None` if it has another register set than ours (a
+/// 32-bit program).
+pub(crate) fn registers(tid: Pid) -> Result<Option<Registers>, Errno> {
+    let mut registers = Registers::zeroed();
+    let mut vector =
+        libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
+    // SAFETY: the kernel writes at most iov_len bytes to the registers
+    let result =
+        unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
+    Errno::result(result)?;
+    Ok((vector.iov_len == size_of::<Registers>()).then_some(registers))
+}
+
+/// Replaces the general registers of a stopped thread.
+pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<(), Errno> {
+    let mut vector = libc::iovec {
+        iov_base: ptr::from_ref(registers).cast_mut().cast(),
+        iov_len: size_of::<Registers>(),
+    };
+    // SAFETY: the kernel only reads the registers
+    let result =
+        unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
+    Errno::result(result).map(drop)
+}
+
+/// A register set as bytes: the floating-point and vector state.
+pub(crate) fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0_u8; limit];
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel writes at most iov_len bytes
+    let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.as_raw(), kind, &raw mut vector) };
+    Errno::result(result)?;
+    bytes.truncate(vector.iov_len);
+    Ok(bytes)
+}
+
+/// Replaces a register set.
+pub(crate) fn set_register_set(tid: Pid, kind: usize, bytes: &[u8]) -> Result<(), Errno> {
+    let mut vector =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel only reads the bytes
+    let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), kind, &raw mut vector) };
+    Errno::result(result).map(drop)
+}
+
+/// Where the rseq area of a stopped thread is.
+pub(crate) fn rseq_configuration(tid: Pid) -> Result<RseqConfiguration, Errno> {
+    let mut configuration = RseqConfiguration::default();
+    // SAFETY: the kernel writes at most the length given
+    let result = unsafe {
+        libc::ptrace(
+            PTRACE_GET_RSEQ_CONFIGURATION,
+            tid.as_raw(),
+            size_of::<RseqConfiguration>(),
+            &raw mut configuration,
+        )
+    };
+    Errno::result(result).map(|_| configuration)
+}
+
+/// Writes into the target's memory, whatever its protection.
+pub(crate) fn write(tid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    for (place, word) in (address..).step_by(size_of::<usize>()).zip(bytes.chunks(size_of::<usize>())) {
+        let mut padded = [0; size_of::<usize>()];
+        for (to, from) in padded.iter_mut().zip(word) {
+            *to = *from;
+        }
+        let place = usize::try_from(place).map_err(|_| Errno::EFAULT)?;
+        request(libc::PTRACE_POKEDATA, tid, place, usize::from_ne_bytes(padded))?;
+    }
+    Ok(())
+}
+
+/// What a wait tells of a traced thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Stopped as asked, or by job control: nothing of the program runs until it is resumed.
+    Trap,
+    /// At the entry or exit of a system call.
+    SystemCall,
+    /// About to receive this signal.
+    Signal(i32),
+    /// Gone.
+    Exited,
+}
+
+/// The next traced thread that has stopped or exited, if there is one.
+pub(crate) fn next_stop() -> Result<Option<(Pid, Stop)>, Errno> {
+    let mut status = 0;
+    // SAFETY: the kernel writes the status
+    let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::WNOHANG) };
+    match Errno::result(tid) {
+        Ok(0) | Err(Errno::ECHILD) => Ok(None),
+        Ok(tid) => Ok(Some((Pid::from_raw(tid), classify(status)))),
+        Err(error) => Err(error),
+    }
+}
+
+fn classify(status: i32) -> Stop {
+    if !libc::WIFSTOPPED(status) {
+        return Stop::Exited;
+    }
+    if status >> 16 == libc::PTRACE_EVENT_STOP {
+        return Stop::Trap;
+    }
+    match libc::WSTOPSIG(status) {
+        signal if signal == libc::SIGTRAP | 0x80 => Stop::SystemCall,
+        signal => Stop::Signal(signal),
+    }
+}

@@ -1,0 +1,95 @@
+//! Facts that decisions are made from: about the target, about the client.
+
+use crate::error::{Error, Result};
+use crate::sys::{pidfd, socket};
+use crate::target::proc_directory::ProcDirectory;
+use crate::target::status::{Stat, Status};
+use memcr_protocol::subject::{Peer, TargetFacts};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use std::fs;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+/// Id that the kernel shows where ours has no name for it (kernel fact 9).
+const OVERFLOW_ID: u32 = 65534;
+
+/// The process of a pidfd, in our pid namespace (kernel fact 10).
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let cause = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Error::System { operation: "reading", object: path, cause }
+    })?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    match pid {
+        None => Err(Error::Protocol("the client's descriptor of the target is no pidfd".into())),
+        Some(pid) if pid <= 0 => Err(Error::NoSuchProcess { pid }),
+        Some(pid) => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// The facts of a process, from its directory.
+pub(crate) fn target(pid: Pid, directory: &ProcDirectory) -> Result<TargetFacts> {
+    let status = Status::read(directory)?;
+    let stat = Stat::read(directory)?;
+    Ok(TargetFacts {
+        pid: pid.as_raw(),
+        start_time: stat.start_time,
+        uids: status.uids,
+        gids: status.gids,
+        // kernel threads have none
+        executable: directory.link("exe").unwrap_or_default(),
+        cgroup: cgroup(&directory.text("cgroup")?),
+    })
+}
+
+/// Path in the version 2 hierarchy, else in systemd's named one, else in the first.
+fn cgroup(text: &str) -> String {
+    let path_of = |line: &str, prefix: &str| line.strip_prefix(prefix).map(str::to_owned);
+    let unified = text.lines().find_map(|line| path_of(line, "0::")).filter(|path| path != "/");
+    let named = || text.lines().find_map(|line| path_of(line.split_once(':')?.1, "name=systemd:"));
+    let first = || text.lines().find_map(|line| Some(line.splitn(3, ':').nth(2)?.to_owned()));
+    unified.or_else(named).or_else(first).unwrap_or_default()
+}
+
+/// The client at the other end of a socket, as the kernel names it; `None` if it has no name here.
+pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
+    let credentials = socket::peer_credentials(client).map_err(Error::system("naming", "the client"))?;
+    if credentials.uid() == OVERFLOW_ID && credentials.pid() == 0 || credentials.uid() == u32::MAX {
+        return Ok(None);
+    }
+    let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
+    Ok(Some(Peer {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        groups,
+        pid: credentials.pid(),
+        executable: executable_of_peer(client, Pid::from_raw(credentials.pid())),
+    }))
+}
+
+/// Its executable, unless it has exited and its number may be another's.
+fn executable_of_peer(client: BorrowedFd<'_>, pid: Pid) -> Option<String> {
+    if pid.as_raw() <= 0 {
+        return None;
+    }
+    let executable = ProcDirectory::open(pid).and_then(|directory| directory.link("exe")).ok()?;
+    match socket::peer_pidfd(client) {
+        Ok(pidfd) => (!pidfd::has_exited(&pidfd).unwrap_or(true)).then_some(executable),
+        // before Linux 6.5 the number is all there is
+        Err(_) => Some(executable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unified_hierarchy_names_the_cgroup_unless_it_is_the_root() {
+        assert_eq!(cgroup("1:name=systemd:/a\n0::/b\n"), "/b");
+        assert_eq!(cgroup("5:cpu:/c\n1:name=systemd:/a\n0::/\n"), "/a");
+        assert_eq!(cgroup("5:cpu:/c:d\n"), "/c:d");
+        assert_eq!(cgroup(""), "");
+    }
+}

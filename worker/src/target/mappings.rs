@@ -1,0 +1,186 @@
+//! `/proc/PID/smaps`: the mappings, and which of them are taken away (kernel facts 25 to 31).
+
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _};
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// First byte.
+    pub(crate) start: u64,
+    /// First byte behind it.
+    pub(crate) end: u64,
+    executable: bool,
+    private: bool,
+    inode: u64,
+    name: String,
+    flags: Vec<[u8; 2]>,
+    /// Anonymous memory in it, resident or swapped, in bytes.
+    pub(crate) anonymous: u64,
+}
+
+/// Flags (VmFlags) of mappings that stay resident: locked, kept out of dumps by the program, device
+/// memory, huge pages, the program's own userfaultfd, droppable, shadow stacks, sealed.
+const RESIDENT_FLAGS: [&[u8; 2]; 11] =
+    [b"lo", b"dd", b"io", b"pf", b"ht", b"um", b"uw", b"ui", b"dp", b"ss", b"sl"];
+
+/// Mappings without an inode that are the kernel's, not the program's.
+const KERNEL_NAMES: [&str; 5] = ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"];
+
+impl Mapping {
+    /// Whether its pages are dumped, guarded and freed: private anonymous memory that nothing pins.
+    ///
+    /// Copy-on-write pages of private file mappings can't be guarded, so they stay (kernel fact 16).
+    pub(crate) fn is_taken(&self) -> bool {
+        self.private
+            && self.inode == 0
+            && self.anonymous > 0
+            && !KERNEL_NAMES.contains(&self.name.as_str())
+            && !RESIDENT_FLAGS.iter().any(|flag| self.flags.contains(flag))
+    }
+
+    /// Length in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether it is the kernel's page of code, which holds a system call instruction.
+    pub(crate) fn is_vdso(&self) -> bool {
+        self.name == "[vdso]"
+    }
+
+    /// Whether code runs there.
+    pub(crate) fn is_executable(&self) -> bool {
+        self.executable
+    }
+
+    /// Whether it is the ring of an asynchronous IO context (io_setup(2)).
+    pub(crate) fn is_aio_ring(&self) -> bool {
+        self.name.starts_with("/[aio]")
+    }
+
+    /// Whether it is guarded by a userfaultfd for missing pages.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.flags.contains(b"um")
+    }
+}
+
+/// Reads all mappings from the start of an open smaps file.
+pub(crate) fn read(smaps: &File) -> Result<Vec<Mapping>> {
+    let failed = |error: std::io::Error| Error::System {
+        operation: "reading",
+        object: "the target's smaps".into(),
+        cause: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+    };
+    let mut file = smaps;
+    file.rewind().map_err(failed)?;
+    let mut mappings = Vec::new();
+    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(mappings);
+        }
+        parse_line(&line, &mut mappings)?;
+    }
+}
+
+/// A line is a mapping's head, which begins with a hexadecimal digit in lower case, or one of the
+/// fields below it, which begin with a capital letter.
+fn parse_line(line: &[u8], mappings: &mut Vec<Mapping>) -> Result<()> {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\n');
+    if text.starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase()) {
+        let head = parse_head(text);
+        mappings.push(head.ok_or_else(|| Error::Unsupported(format!("a line of smaps is not understood: {text}")))?);
+    } else if let Some(mapping) = mappings.last_mut() {
+        parse_field(text, mapping);
+    }
+    Ok(())
+}
+
+/// `start-end permissions offset device inode name`.
+fn parse_head(text: &str) -> Option<Mapping> {
+    let (range, rest) = text.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let (permissions, rest) = rest.split_once(' ')?;
+    let (_offset, rest) = rest.split_once(' ')?;
+    let (_device, rest) = rest.split_once(' ')?;
+    let (inode, name) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    (start < end).then_some(Mapping {
+        start,
+        end,
+        executable: permissions.contains('x'),
+        private: permissions.ends_with('p'),
+        inode: inode.parse().ok()?,
+        name: name.trim_start().to_owned(),
+        flags: Vec::new(),
+        anonymous: 0,
+    })
+}
+
+fn parse_field(text: &str, mapping: &mut Mapping) {
+    let Some((key, value)) = text.split_once(':') else {
+        return;
+    };
+    match key {
+        "Anonymous" | "Swap" => {
+            let kibibytes = value.trim().split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            mapping.anonymous += kibibytes.unwrap_or(0) * 1024;
+        }
+        "VmFlags" => {
+            let flags = value.split_ascii_whitespace().filter_map(|flag| flag.as_bytes().try_into().ok());
+            mapping.flags = flags.collect();
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Vec<Mapping> {
+        let mut mappings = Vec::new();
+        for line in text.lines() {
+            parse_line(line.as_bytes(), &mut mappings).unwrap();
+        }
+        mappings
+    }
+
+    fn anonymous(flags: &str) -> String {
+        format!("7f00-7f01 rw-p 00000000 00:00 0 \nAnonymous:  4 kB\nSwap: 0 kB\nVmFlags: rd wr {flags}\n")
+    }
+
+    #[test]
+    fn private_anonymous_memory_is_taken_and_its_name_does_not_matter() {
+        let named = anonymous("ac").replace("0 \nA", "0      [anon:Size: 12 kB]\nA");
+        assert!(parse(&named)[0].is_taken());
+        assert!(parse(&anonymous("ac"))[0].is_taken());
+    }
+
+    #[test]
+    fn what_the_program_locks_or_protects_stays() {
+        for flag in ["lo", "dd", "io", "pf", "ht", "um", "uw", "dp", "ss", "sl"] {
+            assert!(!parse(&anonymous(flag))[0].is_taken(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn shared_file_and_kernel_mappings_stay() {
+        let text = anonymous("ac");
+        assert!(!parse(&text.replace("rw-p", "rw-s"))[0].is_taken());
+        assert!(!parse(&text.replace("00:00 0", "fe:01 77 /lib/a b c"))[0].is_taken());
+        assert!(!parse(&text.replace("0 \nA", "0  [vdso]\nA"))[0].is_taken());
+    }
+
+    #[test]
+    fn a_head_line_that_is_cut_off_is_an_error() {
+        let mut mappings = Vec::new();
+        assert!(parse_line(b"7f00-7f01 rw-p 0000\n", &mut mappings).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! Reading about the target: who it is, what it has mapped, what forbids touching it.
+
+pub(crate) mod facts;
+pub(crate) mod mappings;
+pub(crate) mod pages;
+pub(crate) mod proc_directory;
+pub(crate) mod refusals;
+pub(crate) mod status;

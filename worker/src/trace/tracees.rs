@@ -1,0 +1,284 @@
+//! All threads of the target, stopped.
+
+use crate::arch::Registers;
+use crate::error::{Error, Result};
+use crate::sys::ptrace::{self, Stop};
+use crate::target::proc_directory::ProcDirectory;
+use crate::target::status::Status;
+use crate::trace::STEP_SECONDS;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// One thread of the target.
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// As they were found, or as they must be when it goes on.
+    pub(crate) registers: Registers,
+    /// Whether they differ from what the thread has now.
+    changed: bool,
+}
+
+/// The seized threads. Dropped without [`Tracees::release`], the kernel lets them go on when this
+/// process ends.
+pub(crate) struct Tracees {
+    pid: Pid,
+    threads: BTreeMap<Pid, Thread>,
+    signals: SignalFd,
+}
+
+impl Tracees {
+    /// Seizes and stops every thread, until a look at the list finds no new one: then none is left
+    /// that could make another.
+    pub(crate) fn seize(pid: Pid, directory: &ProcDirectory) -> Result<Self> {
+        let mut tracees = Self { pid, threads: BTreeMap::new(), signals: child_signals()? };
+        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let mut gone = BTreeSet::new();
+        loop {
+            let listed = directory.numbers("task")?.into_iter().map(Pid::from_raw);
+            let new: Vec<Pid> =
+                listed.filter(|tid| !tracees.threads.contains_key(tid) && !gone.contains(tid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            let mut running = BTreeSet::new();
+            for tid in new {
+                if tracees.seize_thread(tid, directory)? {
+                    running.insert(tid);
+                } else {
+                    gone.insert(tid);
+                }
+            }
+            tracees.wait_until_stopped(running, directory, deadline)?;
+        }
+        if tracees.threads.is_empty() {
+            return Err(Error::NoSuchProcess { pid: pid.as_raw() });
+        }
+        tracees.note_interrupted_calls(directory)?;
+        Ok(tracees)
+    }
+
+    /// Whether the thread is seized now; `false` if it has exited.
+    fn seize_thread(&self, tid: Pid, directory: &ProcDirectory) -> Result<bool> {
+        match ptrace::seize(tid, ptrace::TRACE_SYSGOOD).and_then(|()| ptrace::interrupt(tid)) {
+            Ok(()) => Ok(true),
+            Err(Errno::ESRCH) => Ok(false),
+            Err(cause) => {
+                let Ok(status) = directory.thread(tid).and_then(|thread| Status::read(&thread)) else {
+                    return Ok(false);
+                };
+                match status {
+                    Status { state: 'Z' | 'X', .. } => Ok(false),
+                    Status { tracer, .. } if tracer != 0 => Err(self.refused(format!(
+                        "its thread {tid} is being traced by process {tracer}; detach that first"
+                    ))),
+                    _ => Err(Error::system("seizing thread", tid)(cause)),
+                }
+            }
+        }
+    }
+
+    fn wait_until_stopped(
+        &mut self,
+        mut running: BTreeSet<Pid>,
+        directory: &ProcDirectory,
+        deadline: Instant,
+    ) -> Result<()> {
+        while !running.is_empty() {
+            match self.next_stop()? {
+                Some((tid, Stop::Trap)) => {
+                    running.remove(&tid);
+                    self.note_thread(tid)?;
+                }
+                // it must have its signal first; then it stops as asked
+                Some((tid, Stop::Signal(signal))) => resume(ptrace::resume(tid, signal), tid)?,
+                Some((tid, Stop::SystemCall)) => resume(ptrace::resume(tid, 0), tid)?,
+                Some((tid, Stop::Exited)) => {
+                    running.remove(&tid);
+                }
+                None if self.wait_for_child(deadline)? => {}
+                None => {
+                    // a thread that vanishes in another's execve tells nobody
+                    let listed = directory.numbers("task")?;
+                    running.retain(|tid| listed.contains(&tid.as_raw()));
+                    if let Some(tid) = running.first() {
+                        return Err(self.refused(format!(
+                            "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an \
+                             uninterruptible wait (a frozen cgroup, vfork, a slow file system), try again later"
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_thread(&mut self, tid: Pid) -> Result<()> {
+        let registers = ptrace::registers(tid).map_err(Error::system("reading registers of thread", tid))?;
+        let Some(registers) = registers else {
+            return Err(self.refused("it is a program of another word size than this kernel's"));
+        };
+        self.threads.insert(tid, Thread { registers, changed: false });
+        Ok(())
+    }
+
+    /// Calls that return EINTR though no signal came were interrupted by us: they are repeated
+    /// (kernel fact 34).
+    fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
+        for (&tid, thread) in &mut self.threads {
+            if thread.registers.was_interrupted()
+                && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
+            {
+                thread.registers.repeat_system_call();
+                thread.changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Process id of the target.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Ids of its threads, in order.
+    pub(crate) fn tids(&self) -> Vec<Pid> {
+        self.threads.keys().copied().collect()
+    }
+
+    /// One of its threads.
+    pub(crate) fn thread(&self, tid: Pid) -> Option<&Thread> {
+        self.threads.get(&tid)
+    }
+
+    /// The thread that is best used for calls of ours: in a system call it can't be inside a restartable
+    /// sequence, and without a restart block it would not even notice being sent home by a signal frame.
+    pub(crate) fn puppet_candidate(&self) -> Option<Pid> {
+        let rank = |thread: &Thread| {
+            (!thread.registers.is_in_system_call() && !thread.changed, thread.registers.needs_restart_block())
+        };
+        self.threads.iter().min_by_key(|(_, thread)| rank(thread)).map(|(&tid, _)| tid)
+    }
+
+    /// Makes the thread go on with other registers than it has now.
+    pub(crate) fn change_registers(&mut self, tid: Pid, registers: Registers) {
+        self.threads.insert(tid, Thread { registers, changed: true });
+    }
+
+    /// From now on all threads die when this process ends.
+    pub(crate) fn set_exit_kill(&self) -> Result<()> {
+        for &tid in self.threads.keys() {
+            match ptrace::set_options(tid, ptrace::TRACE_SYSGOOD | ptrace::EXIT_KILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(cause) => return Err(Error::system("setting options of thread", tid)(cause)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets all threads go on.
+    pub(crate) fn release(self) {
+        for (&tid, thread) in &self.threads {
+            if thread.changed {
+                // only a thread that was killed meanwhile can fail
+                let _ = ptrace::set_registers(tid, &thread.registers);
+            }
+            let _ = ptrace::detach(tid, 0);
+        }
+    }
+
+    /// Waits for the thread, the only one that runs.
+    pub(crate) fn wait_for(&mut self, tid: Pid, deadline: Instant) -> Result<Stop> {
+        loop {
+            match self.next_stop()? {
+                Some((stopped, stop)) if stopped == tid && stop != Stop::Exited => return Ok(stop),
+                Some((_, Stop::Exited)) => return Err(self.lost()),
+                Some(_) => {}
+                None if self.wait_for_child(deadline)? => {}
+                None => {
+                    return Err(Error::Timeout {
+                        pid: self.pid.as_raw(),
+                        what: "a system call in it",
+                        seconds: STEP_SECONDS,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The next thread that has stopped or exited; exits are noted.
+    pub(crate) fn next_stop(&mut self) -> Result<Option<(Pid, Stop)>> {
+        let stop = ptrace::next_stop().map_err(Error::system("waiting for threads of process", self.pid))?;
+        if let Some((tid, Stop::Exited)) = stop {
+            self.threads.remove(&tid);
+        }
+        Ok(stop)
+    }
+
+    /// Whether something happened to a thread before the deadline.
+    fn wait_for_child(&self, deadline: Instant) -> Result<bool> {
+        let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let ready = poll(&mut polled, remaining(deadline)).or_else(ignore_interruption);
+        let ready = ready.map_err(Error::system("waiting for threads of process", self.pid))?;
+        self.drain_signals();
+        Ok(ready > 0)
+    }
+
+    /// Readable when something happened to a thread; then [`Tracees::drain_signals`] and
+    /// [`Tracees::next_stop`] until there is no more.
+    pub(crate) fn signals(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+
+    /// Its number, for the list of descriptors that survive.
+    pub(crate) fn signals_number(&self) -> RawFd {
+        self.signals.as_raw_fd()
+    }
+
+    /// Forgets the signals that made [`Tracees::signals`] readable.
+    pub(crate) fn drain_signals(&self) {
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+    }
+
+    /// The error for a target that has died.
+    pub(crate) fn lost(&self) -> Error {
+        Error::Lost { pid: self.pid.as_raw(), when: "during the operation" }
+    }
+
+    fn refused(&self, reason: impl Into<String>) -> Error {
+        Error::Refused { pid: self.pid.as_raw(), reason: reason.into() }
+    }
+}
+
+/// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.
+fn child_signals() -> Result<SignalFd> {
+    let mask = SigSet::from_iter([Signal::SIGCHLD]);
+    mask.thread_block().map_err(Error::system("blocking", "SIGCHLD"))?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(Error::system("watching", "SIGCHLD"))
+}
+
+fn resume(result: std::result::Result<(), Errno>, tid: Pid) -> Result<()> {
+    match result {
+        // killed meanwhile: its exit is told separately
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(cause) => Err(Error::system("resuming thread", tid)(cause)),
+    }
+}
+
+/// Time left, as poll wants it.
+pub(crate) fn remaining(deadline: Instant) -> PollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // rounded up, so that a wait does not end just before its deadline and turn in circles
+    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+}
+
+/// A poll that a signal interrupted found nothing.
+pub(crate) fn ignore_interruption(cause: Errno) -> std::result::Result<i32, Errno> {
+    if cause == Errno::EINTR { Ok(0) } else { Err(cause) }
+}
