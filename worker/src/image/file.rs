@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+const LARGEST_PAGE: u64 = 64 * 1024;
+
 /// A file that can be read and written at any offset by several threads at a time.
 pub trait ImageFile {
     /// Fills `bytes` from `offset` on.
@@ -45,7 +47,10 @@ impl ImageFile for File {
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {
-        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+        // Only whole pages are dropped: take in those at both ends, of whatever size.
+        let start = offset - offset % LARGEST_PAGE;
+        let length = (offset - start).saturating_add(length).saturating_add(LARGEST_PAGE);
+        if let (Ok(offset), Ok(length)) = (start.try_into(), length.try_into()) {
             // Without it a read that went wrong would be repeated from the page cache.
             let _ = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         }

@@ -238,14 +238,17 @@ impl Parts {
             Content::Frame { number, .. } => Some(number as usize),
             Content::Zero => None,
         };
-        let numbers = || self.extents.iter().filter_map(placed);
-        for number in numbers() {
-            self.frames.get_mut(number).into_iter().for_each(|entry| entry.extents_end += 1);
+        for number in self.extents.iter().filter_map(placed) {
+            if let Some(entry) = self.frames.get_mut(number) {
+                entry.extents_end += 1;
+            }
         }
         let mut sum = 0;
         for entry in &mut self.frames {
-            // where its first extent goes for now; that moves on to where its last one ends
-            sum += std::mem::replace(&mut entry.extents_end, sum);
+            let count = entry.extents_end;
+            // where its first extent goes: moved on below to where its last one ends
+            entry.extents_end = sum;
+            sum += count;
         }
         let mut order = Vec::new();
         let length = sum.saturating_mul(size_of::<u32>());

@@ -15,6 +15,7 @@ mod index;
 mod index_encoding;
 mod key;
 mod reader;
+mod trailer;
 mod writer;
 mod zero;
 
@@ -35,7 +36,8 @@ pub use index::{Content, Extent, FrameEntry, Index, Totals};
 pub use index_encoding::INDEX_LIMIT;
 pub use key::Key;
 pub use reader::Image;
-pub use writer::{ImageWriter, TRAILER_LENGTH};
+pub use trailer::TRAILER_LENGTH;
+pub use writer::ImageWriter;
 pub use zero::is_zero;
 
 /// Memory in one frame at most, in bytes before compression.

@@ -23,6 +23,12 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd]) -> Re
     sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
 }
 
+/// Sends one packet unless the other end is behind with reading.
+pub(crate) fn send_if_room(socket: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], &[], flags, None).map(drop)
+}
+
 /// Receives one packet of at most `limit` bytes; an empty one means that the other end closed.
 pub(crate) fn receive(socket: impl AsFd, limit: usize, wait: bool) -> Result<(Vec<u8>, Vec<OwnedFd>), Errno> {
     let mut bytes = vec![0; limit];

@@ -54,18 +54,22 @@ fn cgroup(text: &str) -> String {
 
 /// The client at the other end of a socket, as the kernel names it; `None` if it has no name here.
 pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
+    let Some(mut peer) = credentials(client)? else {
+        return Ok(None);
+    };
+    peer.executable = executable_of_peer(client, Pid::from_raw(peer.pid));
+    Ok(Some(peer))
+}
+
+/// The same without its executable, for a worker that can't open files any more.
+pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     let credentials = socket::peer_credentials(client).map_err(Error::system("naming", "the client"))?;
     if credentials.uid() == OVERFLOW_ID && credentials.pid() == 0 || credentials.uid() == u32::MAX {
         return Ok(None);
     }
     let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
-    Ok(Some(Peer {
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-        groups,
-        pid: credentials.pid(),
-        executable: executable_of_peer(client, Pid::from_raw(credentials.pid())),
-    }))
+    let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+    Ok(Some(Peer { uid, gid, groups, pid, executable: None }))
 }
 
 /// Its executable, unless it has exited and its number may be another's.

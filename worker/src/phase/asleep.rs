@@ -1,0 +1,92 @@
+//! Asleep: all threads stopped, nothing of ours in the target but its copy of the guard.
+
+use crate::channel::{Broker, Order};
+use crate::error::{Error, Result};
+use crate::image::Key;
+use crate::phase::may_restore;
+use crate::sys::pidfd;
+use crate::trace::tracees::{Tracees, ignore_interruption};
+use memcr_policy::Policy;
+use memcr_protocol::report::SleepReport;
+use memcr_protocol::subject::TargetFacts;
+use memcr_protocol::worker::WorkerEvent;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+/// A sleeping target and all that is needed to wake it.
+pub(crate) struct Asleep {
+    /// Its threads.
+    pub(crate) tracees: Tracees,
+    /// The thread that works for us.
+    pub(crate) puppet: Pid,
+    /// Address of a system call instruction in it.
+    pub(crate) instruction: u64,
+    /// The guard.
+    pub(crate) guard: OwnedFd,
+    /// The guard's number in the target.
+    pub(crate) guard_number: Option<i32>,
+    /// The image.
+    pub(crate) image: File,
+    /// Its key.
+    pub(crate) key: Key,
+    /// Its open status file.
+    pub(crate) status: Option<File>,
+    /// Who it is.
+    pub(crate) facts: TargetFacts,
+    /// Its pidfd.
+    pub(crate) target: OwnedFd,
+    /// Figures of the sleep.
+    pub(crate) report: SleepReport,
+}
+
+impl Asleep {
+    /// Waits until it is to be woken.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the target dies.
+    pub(crate) fn wait(&mut self, policy: &Policy, broker: &Broker) -> Result<()> {
+        loop {
+            let mut polled = [
+                PollFd::new(broker.descriptor(), PollFlags::POLLIN),
+                PollFd::new(self.target.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.tracees.signals(), PollFlags::POLLIN),
+            ];
+            poll(&mut polled, PollTimeout::NONE)
+                .or_else(ignore_interruption)
+                .map_err(Error::system("waiting for", "orders"))?;
+            self.reap()?;
+            // an order that makes no sense wakes nobody, and the broker that sent it is told nothing
+            let order = broker.order().unwrap_or(None);
+            if order.is_some_and(|order| self.wakes(order, policy, broker)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the order wakes it.
+    fn wakes(&self, order: Order, policy: &Policy, broker: &Broker) -> bool {
+        let (ticket, client) = match order {
+            Order::Wake => return true,
+            Order::Restore { ticket, client } => (ticket, client),
+        };
+        let decision = may_restore(policy, client.as_fd(), &self.facts);
+        broker.tell(&match decision.allowed {
+            true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
+            false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },
+        });
+        decision.allowed
+    }
+
+    /// Notes threads that have exited, so that their real parent learns of it.
+    fn reap(&mut self) -> Result<()> {
+        self.tracees.drain_signals();
+        while self.tracees.next_stop()?.is_some() {}
+        let dead = pidfd::has_exited(&self.target).map_err(Error::system("looking at", "the target's pidfd"))?;
+        if dead || self.tracees.tids().is_empty() {
+            return Err(Error::Lost { pid: self.facts.pid, when: "while it slept" });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Attach: freeze the target, decide, refuse what isn't safe, collect what is needed of it.
+
+use crate::channel::{Broker, Launcher};
+use crate::confine::{self, Confined};
+use crate::error::{Error, Result};
+use crate::phase::handles::{self, Handles};
+use crate::phase::{decide, image_file};
+use crate::sys::{memory, pidfd};
+use crate::target::mappings::{self, Mapping};
+use crate::target::proc_directory::ProcDirectory;
+use crate::target::status::Status;
+use crate::target::{facts, refusals};
+use crate::trace::parasite::Parasite;
+use crate::trace::puppet::{Puppet, find_instruction};
+use crate::trace::rseq;
+use crate::trace::tracees::Tracees;
+use memcr_policy::Policy;
+use memcr_protocol::deposit::Deposit;
+use memcr_protocol::report::Guard;
+use memcr_protocol::subject::TargetFacts;
+use memcr_protocol::worker::WorkerEvent;
+use nix::unistd::Pid;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What a sleep is made from.
+pub(crate) struct Request<'a> {
+    /// The client's socket.
+    pub(crate) client: BorrowedFd<'a>,
+    /// The target's pidfd.
+    pub(crate) target: OwnedFd,
+    /// Where the image goes.
+    pub(crate) directory: BorrowedFd<'a>,
+    /// /dev/userfaultfd, if the daemon may open it.
+    pub(crate) device: Option<BorrowedFd<'a>>,
+}
+
+/// A frozen target with the parasite in it, nothing changed yet.
+pub(crate) struct Attached {
+    /// Its threads.
+    pub(crate) tracees: Tracees,
+    /// The parasite.
+    pub(crate) parasite: Parasite,
+    /// What was collected.
+    pub(crate) handles: Handles,
+    /// The image file.
+    pub(crate) image: File,
+    /// Who it is.
+    pub(crate) facts: TargetFacts,
+    /// Its mappings.
+    pub(crate) mappings: Vec<Mapping>,
+    /// Memory that stays resident, since the thread that works for us needs it.
+    pub(crate) keep: Vec<Range<u64>>,
+    /// Its pidfd.
+    pub(crate) target: OwnedFd,
+    /// Address of a system call instruction in it.
+    pub(crate) instruction: u64,
+    /// Anonymous resident memory before, in bytes.
+    pub(crate) rss_before: u64,
+    /// How long it took.
+    pub(crate) duration: Duration,
+}
+
+/// Freezes the target and prepares everything that needs privileges.
+///
+/// # Errors
+/// The target runs on unharmed then.
+pub(crate) fn attach(request: Request<'_>, policy: &Policy, broker: &Broker, launcher: &Launcher) -> Result<Attached> {
+    let began = Instant::now();
+    let pid = facts::pid_of(request.target.as_fd())?;
+    let directory = ProcDirectory::open(pid)?;
+    // the directory belongs to the pidfd's process if that is alive after the directory was opened
+    let gone = pidfd::has_exited(&request.target).map_err(Error::system("looking at", "the target's pidfd"))?;
+    if gone {
+        return Err(Error::NoSuchProcess { pid: pid.as_raw() });
+    }
+    let peer = decide::peer(request.client)?;
+    let seen = facts::target(pid, &directory)?;
+    broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
+    // once before it is touched, so that nobody can freeze a stranger's process for a moment
+    tell_decision(broker, decide::checkpoint(policy, &peer, &seen), false)?;
+    refusals::before_attaching(pid, &directory)?;
+    let mut tracees = Tracees::seize(pid, &directory)?;
+    let decided = facts::target(pid, &directory)
+        .and_then(|facts| tell_decision(broker, decide::checkpoint(policy, &peer, &facts), true).map(|()| facts));
+    let prepared = decided.and_then(|facts| {
+        let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
+        Ok((facts, prepared))
+    });
+    match prepared {
+        Ok((facts, prepared)) => Ok(Attached {
+            tracees,
+            parasite: prepared.parasite,
+            handles: prepared.handles,
+            image: prepared.image,
+            facts,
+            mappings: prepared.mappings,
+            keep: prepared.keep,
+            target: request.target,
+            instruction: prepared.instruction,
+            rss_before: prepared.rss_before,
+            duration: began.elapsed(),
+        }),
+        Err(error) => {
+            tracees.release();
+            Err(error)
+        }
+    }
+}
+
+/// Tells the broker which rule decided: every denial, and the allowance that counts.
+fn tell_decision(broker: &Broker, decision: Result<String>, counts: bool) -> Result<()> {
+    match decision {
+        Ok(rule) => {
+            if counts {
+                broker.tell(&WorkerEvent::Decided { rule, allowed: true });
+            }
+            Ok(())
+        }
+        Err(Error::Denied { action, pid, rule }) => {
+            broker.tell(&WorkerEvent::Decided { rule: rule.clone(), allowed: false });
+            Err(Error::Denied { action, pid, rule })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+struct Prepared {
+    parasite: Parasite,
+    handles: Handles,
+    image: File,
+    mappings: Vec<Mapping>,
+    keep: Vec<Range<u64>>,
+    instruction: u64,
+    rss_before: u64,
+}
+
+fn prepare(
+    tracees: &mut Tracees,
+    directory: &ProcDirectory,
+    request: &Request<'_>,
+    launcher: &Launcher,
+) -> Result<Prepared> {
+    let pid = tracees.pid();
+    let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+    // the leader's own files are empty once it has exited (kernel fact 29)
+    let live = directory.thread(tid)?;
+    let mappings = mappings::read(&live.file("smaps")?)?;
+    refusals::on_frozen(pid, directory, &live, &mappings)?;
+    for tid in tracees.tids() {
+        refusals::seccomp_of_thread(pid, &directory.thread(tid)?)?;
+    }
+    let rss_before = Status::read(&live)?.rss_anonymous;
+    let instruction = find_instruction(pid, &mappings)?;
+    let (image, deposit) = image_file::create(request.directory, pid)?;
+    launcher.leave(&deposit, &[])?;
+    let keep = keep_restartable_sequence(tracees, pid, tid)?;
+    let puppet = Puppet::borrow(tracees, tid, instruction)?;
+    let mut parasite = Parasite::new(puppet)?;
+    match inject(&mut parasite, tracees, &live, request, launcher) {
+        Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, instruction, rss_before }),
+        Err(error) => {
+            // if this fails too the target has died
+            let _ = parasite.remove(tracees, true);
+            Err(error)
+        }
+    }
+}
+
+/// The thread's rseq area stays resident; a sequence under way begins anew (kernel fact 18).
+fn keep_restartable_sequence(tracees: &mut Tracees, pid: Pid, tid: Pid) -> Result<Vec<Range<u64>>> {
+    let area = rseq::area(tid).map_err(Error::system("reading the rseq area of thread", tid))?;
+    let Some(area) = area else {
+        return Ok(Vec::new());
+    };
+    let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
+    let mut registers = thread.registers;
+    if let Some(address) = rseq::abort_address(pid, &area, &registers) {
+        registers.set_instruction_pointer(address);
+        tracees.change_registers(tid, registers);
+    }
+    Ok(vec![area])
+}
+
+fn inject(
+    parasite: &mut Parasite,
+    tracees: &mut Tracees,
+    live: &ProcDirectory,
+    request: &Request<'_>,
+    launcher: &Launcher,
+) -> Result<Handles> {
+    let pid = tracees.pid();
+    let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
+    let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
+    refusals::dumpable(pid, dumpable)?;
+    let target = request.target.as_fd();
+    parasite.inject(tracees, target, memory::page_size())?;
+    let handles = handles::take(parasite, tracees, target, live, request.device)?;
+    launcher.leave(&Deposit::Debris(parasite.debris()), &[])?;
+    Ok(handles)
+}
+
+impl Attached {
+    /// What will hold while it sleeps.
+    pub(crate) fn guard(&self) -> Guard {
+        if self.handles.guard_is_full { Guard::Full } else { Guard::ExitKill }
+    }
+
+    /// Gives up every right that isn't needed from here on.
+    pub(crate) fn confine(&self, broker: &Broker, launcher: &Launcher) -> Result<Confined> {
+        let Handles { memory, pagemap, guard, guard_is_full: _, smaps, status } = &self.handles;
+        let mut keep = vec![
+            libc::STDERR_FILENO,
+            broker.number(),
+            launcher.number(),
+            self.target.as_raw_fd(),
+            self.image.as_raw_fd(),
+            memory.as_raw_fd(),
+            pagemap.as_raw_fd(),
+            guard.as_raw_fd(),
+            smaps.as_raw_fd(),
+            status.as_raw_fd(),
+            self.tracees.signals_number(),
+        ];
+        keep.extend(self.parasite.socket_number());
+        let confined = confine::confine(&keep, &self.tracees.tids())?;
+        broker.tell(&WorkerEvent::Confined { sandbox: confined.sandbox(), guard: self.guard() });
+        Ok(confined)
+    }
+
+    /// Takes everything of ours out of the target and lets it run on.
+    pub(crate) fn undo(mut self, launcher: &Launcher) -> Result<()> {
+        let removed = self.parasite.remove(&mut self.tracees, true);
+        self.tracees.release();
+        let _ = launcher.leave(&Deposit::Settled, &[]);
+        removed
+    }
+}

@@ -1,0 +1,201 @@
+//! Dump: write all memory that will be freed to the image. Nothing of the target changes.
+
+use crate::channel::{Broker, Order};
+use crate::confine::Confined;
+use crate::error::{Error, Result};
+use crate::image::{
+    BootId, Cipher, Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
+};
+use crate::phase::attach::Attached;
+use crate::phase::may_restore;
+use crate::phase::parallel;
+use crate::sys::memory;
+use crate::target::mappings::Mapping;
+use crate::target::pages::PageMap;
+use memcr_policy::Policy;
+use memcr_protocol::parasite::Range;
+use memcr_protocol::report::State;
+use memcr_protocol::worker::WorkerEvent;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A complete image.
+pub(crate) struct Dumped {
+    /// Its key.
+    pub(crate) key: Key,
+    /// What it holds.
+    pub(crate) totals: Totals,
+    /// Its length in bytes.
+    pub(crate) length: u64,
+    /// Mappings to guard.
+    pub(crate) guarded: Vec<Range>,
+    /// Memory to free.
+    pub(crate) freed: Vec<Range>,
+    /// How long it took.
+    pub(crate) duration: Duration,
+}
+
+/// Writes the image.
+///
+/// # Errors
+/// The target is as it was; the caller undoes.
+pub(crate) fn dump(attached: &Attached, _: &Confined, policy: &Policy, broker: &Broker, boot_id: BootId) -> Result<Dumped> {
+    let began = Instant::now();
+    let pid = attached.facts.pid;
+    let taken: Vec<&Mapping> = attached.mappings.iter().filter(|mapping| mapping.is_taken()).collect();
+    let total = taken.iter().map(|mapping| mapping.anonymous).sum();
+    let page_size = memory::page_size();
+    let pagemap = PageMap::new(&attached.handles.pagemap, page_size, &attached.keep);
+    let storage = |error: ImageError| Error::Storage { pid, cause: error.to_string() };
+
+    let key = Key::random().map_err(storage)?;
+    memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
+    let target = Target { pid, start_time: attached.facts.start_time, boot_id };
+    let page_size_32 = u32::try_from(page_size).unwrap_or(0);
+    let header = Header::new(target, page_size_32, Compression::Lz4).map_err(storage)?;
+    let cipher = Cipher::new(&key, &header).map_err(storage)?;
+    let writer = ImageWriter::new(&attached.image, &header, &cipher).map_err(storage)?;
+
+    let planner = Mutex::new(Planner { pagemap, mappings: taken.iter(), pieces: VecDeque::new(), guarded: Vec::new(), freed: Vec::new() });
+    let index = Mutex::new(IndexBuilder::new(&header));
+    let work = |progress: &parallel::Progress| {
+        let mut buffer = FrameBuffer::new(page_size_32);
+        while !progress.is_stopped() {
+            let bytes = fill(&mut buffer, &planner, attached)?;
+            let zeros = buffer.take_zeros();
+            let frame = if buffer.is_empty() { None } else { Some(writer.write_frame(&mut buffer).map_err(storage)?) };
+            let mut index = lock(&index);
+            zeros.into_iter().for_each(|zero| index.add_zero(zero));
+            frame.into_iter().for_each(|frame| index.add_frame(frame));
+            drop(index);
+            progress.add(bytes);
+            if bytes == 0 {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let mut aborted = false;
+    parallel::run(broker, State::Dumping, total, work, |order| {
+        aborted |= calls_off(order, policy, broker, attached);
+        aborted
+    })?;
+    // one that came when the last byte was written still counts
+    if let Some(order) = broker.order()? {
+        aborted |= calls_off(order, policy, broker, attached);
+    }
+    if aborted {
+        return Err(Error::Aborted { pid });
+    }
+    let planner = planner.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut index = index.into_inner().unwrap_or_else(PoisonError::into_inner);
+    planner.guarded.iter().for_each(|&mapping| index.add_mapping(mapping));
+    let index = index.build().map_err(storage)?;
+    let length = writer.finish(&index).map_err(storage)?;
+    Ok(Dumped {
+        key,
+        totals: index.totals(),
+        length,
+        guarded: planner.guarded,
+        freed: planner.freed,
+        duration: began.elapsed(),
+    })
+}
+
+/// Whether an order ends the checkpoint: a restore by a client that may, or the end of the daemon.
+fn calls_off(order: Order, policy: &Policy, broker: &Broker, attached: &Attached) -> bool {
+    use std::os::fd::AsFd as _;
+    match order {
+        Order::Wake => true,
+        Order::Restore { ticket, client } => {
+            let decision = may_restore(policy, client.as_fd(), &attached.facts);
+            broker.tell(&match decision.allowed {
+                true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
+                false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },
+            });
+            decision.allowed
+        }
+    }
+}
+
+/// Says which memory comes next, to one thread at a time, in ascending order.
+struct Planner<'a, M> {
+    pagemap: PageMap<'a>,
+    mappings: M,
+    pieces: VecDeque<Range>,
+    guarded: Vec<Range>,
+    freed: Vec<Range>,
+}
+
+impl<'a, M: Iterator<Item = &'a &'a Mapping>> Planner<'a, M> {
+    /// The next memory of at most `room` bytes; nothing when all is handed out.
+    fn next(&mut self, room: u64) -> Result<Vec<Range>> {
+        let mut batch = Vec::new();
+        let mut left = room;
+        while left > 0 {
+            let Some(piece) = self.pieces.pop_front() else {
+                let Some(mapping) = self.mappings.next() else { break };
+                self.plan(mapping)?;
+                continue;
+            };
+            let length = piece.length.min(left);
+            batch.push(Range { address: piece.address, length });
+            if length < piece.length {
+                self.pieces.push_front(Range { address: piece.address + length, length: piece.length - length });
+            }
+            left -= length;
+        }
+        Ok(batch)
+    }
+
+    fn plan(&mut self, mapping: &Mapping) -> Result<()> {
+        let runs = self.pagemap.runs(mapping)?;
+        if !runs.is_empty() {
+            self.guarded.push(Range { address: mapping.start, length: mapping.length() });
+        }
+        for run in runs {
+            let piece = Range { address: run.start, length: run.end - run.start };
+            self.pieces.push_back(piece);
+            self.freed.push(piece);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the next memory into the buffer until that is full; the bytes read, 0 at the end.
+fn fill<'a, M: Iterator<Item = &'a &'a Mapping>>(
+    buffer: &mut FrameBuffer,
+    planner: &Mutex<Planner<'a, M>>,
+    attached: &Attached,
+) -> Result<u64> {
+    let mut bytes = 0;
+    while !buffer.is_full() {
+        let room = buffer.space().len() as u64;
+        let batch = lock(planner).next(room)?;
+        if batch.is_empty() {
+            break;
+        }
+        for piece in batch {
+            let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
+            let space = buffer.space().get_mut(..length).unwrap_or_default();
+            attached.handles.memory.read_exact_at(space, piece.address).map_err(|error| Error::System {
+                operation: "reading memory",
+                object: format!("at {:#x} of process {}", piece.address, attached.facts.pid),
+                cause: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+            })?;
+            buffer
+                .commit(piece.address, length)
+                .map_err(|error| Error::Storage { pid: attached.facts.pid, cause: error.to_string() })?;
+            bytes += piece.length;
+        }
+    }
+    Ok(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // a thread that failed inside ends the whole dump anyway
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,141 @@
+//! Free: guard the memory that is in the image, then let the parasite free it. Only ever called with a
+//! complete image.
+
+use crate::channel::Launcher;
+use crate::confine::Confined;
+use crate::error::{Error, Result};
+use crate::phase::asleep::Asleep;
+use crate::phase::attach::Attached;
+use crate::phase::dump::Dumped;
+use crate::sys::userfaultfd;
+use crate::target::mappings;
+use crate::target::status::Status;
+use memcr_protocol::deposit::Deposit;
+use memcr_protocol::parasite::{FREE, MAX_RANGES, Range};
+use memcr_protocol::report::{Guard, SleepReport};
+use nix::errno::Errno;
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
+
+/// Why nothing sleeps: what to undo, and the reason.
+pub(crate) enum NotFreed {
+    /// Nothing was freed.
+    Undo(Box<Attached>, Error),
+    /// Something was freed, and the target must be restored from its image.
+    Restore(Box<Asleep>, Error),
+}
+
+/// Guards and frees; the sleeping target.
+pub(crate) fn free(
+    mut attached: Attached,
+    dumped: Dumped,
+    _: &Confined,
+    launcher: &Launcher,
+) -> std::result::Result<Asleep, NotFreed> {
+    let began = Instant::now();
+    if let Err(error) = guard(&attached, &dumped, launcher) {
+        unguard(&attached, &dumped.guarded);
+        return Err(NotFreed::Undo(Box::new(attached), error));
+    }
+    let freed = order_all(&mut attached, &dumped.freed);
+    let Attached { mut tracees, parasite, handles, image, facts, target, instruction, rss_before, duration, .. } =
+        attached;
+    let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
+    let debris = parasite.debris();
+    let puppet = parasite.tid();
+    let removed = parasite.remove(&mut tracees, false);
+    let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
+    let report = SleepReport {
+        rss_before,
+        rss_asleep: resident(&handles.status).unwrap_or(0),
+        dumped: dumped.totals.plain + page,
+        zero: page,
+        pages: dumped.totals.pages,
+        image: dumped.length,
+        threads: u32::try_from(tracees.tids().len()).unwrap_or(u32::MAX),
+        guard: guard_kind,
+        attach_micros: micros(duration),
+        dump_micros: micros(dumped.duration),
+        free_micros: micros(began.elapsed()),
+    };
+    let asleep = Asleep {
+        tracees,
+        puppet,
+        instruction,
+        guard: handles.guard,
+        guard_number: debris.guard,
+        image,
+        key: dumped.key,
+        status: Some(handles.status),
+        facts,
+        target,
+        report,
+    };
+    match freed.and(removed) {
+        Ok(()) => Ok(asleep),
+        Err(error) => Err(NotFreed::Restore(Box::new(asleep), error)),
+    }
+}
+
+/// Leaves with the launcher what a successor needs, then registers every mapping with the guard.
+fn guard(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()> {
+    let guard = attached.handles.guard.as_fd();
+    if attached.handles.guard_is_full {
+        let descriptors = [attached.image.as_raw_fd(), guard.as_raw_fd()];
+        launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)?;
+    } else {
+        attached.tracees.set_exit_kill()?;
+    }
+    for mapping in &dumped.guarded {
+        userfaultfd::register(guard, mapping.address, mapping.length).map_err(|cause| Error::Refused {
+            pid: attached.facts.pid,
+            reason: format!("its memory at {:#x} can't be guarded: {}", mapping.address, cause.desc()),
+        })?;
+    }
+    // the guard came from the target: this is the proof that it guards the target's own memory
+    let guarded: HashSet<u64> = mappings::read(&attached.handles.smaps)?
+        .iter()
+        .filter(|mapping| mapping.is_guarded())
+        .map(|mapping| mapping.start)
+        .collect();
+    match dumped.guarded.iter().find(|mapping| !guarded.contains(&mapping.address)) {
+        None => Ok(()),
+        Some(mapping) => Err(Error::Refused {
+            pid: attached.facts.pid,
+            reason: format!("its memory at {:#x} is not guarded by the guard that it handed over", mapping.address),
+        }),
+    }
+}
+
+fn unguard(attached: &Attached, guarded: &[Range]) {
+    for mapping in guarded {
+        // those that were not registered fail, which changes nothing
+        let _ = userfaultfd::unregister(attached.handles.guard.as_fd(), mapping.address, mapping.length);
+    }
+}
+
+fn order_all(attached: &mut Attached, freed: &[Range]) -> Result<()> {
+    for ranges in freed.chunks(MAX_RANGES) {
+        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[])?;
+        if answer.status != 0 {
+            return Err(Error::System {
+                operation: "freeing memory",
+                object: format!("of process {}", attached.facts.pid),
+                cause: Errno::from_raw(i32::try_from(-answer.status).unwrap_or(0)),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Anonymous resident memory of the process of an open status file, in bytes.
+pub(super) fn resident(status: &File) -> Option<u64> {
+    let mut bytes = vec![0; 8192];
+    let length = status.read_at(&mut bytes, 0).ok()?;
+    bytes.truncate(length);
+    Status::parse(&String::from_utf8_lossy(&bytes)).map(|status| status.rss_anonymous)
+}

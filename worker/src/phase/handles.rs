@@ -1,0 +1,95 @@
+//! Descriptors that the parasite opens for us: taken out of the target and verified, since a hostile
+//! one may hand over anything.
+
+use crate::error::{Error, Result};
+use crate::sys::{pidfd, userfaultfd};
+use crate::target::proc_directory::ProcDirectory;
+use crate::trace::parasite::Parasite;
+use crate::trace::tracees::Tracees;
+use memcr_protocol::parasite::{CLOSE, OPEN};
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+/// What is needed of the target once we are confined.
+pub(crate) struct Handles {
+    /// Its memory.
+    pub(crate) memory: File,
+    /// Its page map.
+    pub(crate) pagemap: File,
+    /// A userfaultfd of its memory.
+    pub(crate) guard: OwnedFd,
+    /// Whether that one also guards against the kernel's own accesses.
+    pub(crate) guard_is_full: bool,
+    /// Its list of mappings.
+    pub(crate) smaps: File,
+    /// Its status.
+    pub(crate) status: File,
+}
+
+/// Lets the parasite open them and takes them.
+pub(super) fn take(
+    parasite: &mut Parasite,
+    tracees: &mut Tracees,
+    target: BorrowedFd<'_>,
+    live: &ProcDirectory,
+    device: Option<BorrowedFd<'_>>,
+) -> Result<Handles> {
+    let mut passed = vec![live.descriptor().as_raw_fd()];
+    passed.extend(device.map(|device| device.as_raw_fd()));
+    let answer = parasite.order(tracees, OPEN, &[], &passed)?;
+    if answer.status != 0 {
+        return Err(refusal(tracees, answer.done, answer.status));
+    }
+    let [memory, pagemap, guard, full] = answer.numbers;
+    parasite.set_guard(guard);
+    let take = |number| {
+        pidfd::duplicate_descriptor(target, number)
+            .map_err(Error::system("taking a descriptor out of process", tracees.pid()))
+    };
+    let handles = Handles {
+        memory: take(memory)?.into(),
+        pagemap: take(pagemap)?.into(),
+        guard: take(guard)?,
+        guard_is_full: full == 1,
+        smaps: live.file("smaps")?,
+        status: live.file("status")?,
+    };
+    verify(&handles, live, tracees)?;
+    parasite.order(tracees, CLOSE, &[], &[])?;
+    userfaultfd::enable(handles.guard.as_fd()).map_err(Error::system("enabling", "the userfaultfd"))?;
+    Ok(handles)
+}
+
+fn verify(handles: &Handles, live: &ProcDirectory, tracees: &Tracees) -> Result<()> {
+    let same_file = |file: &File, name: &str| -> Result<bool> {
+        let ours = fstat(file.as_fd()).map_err(Error::system("looking at", name))?;
+        let real = live.stat(name)?;
+        Ok((ours.st_dev, ours.st_ino) == (real.st_dev, real.st_ino))
+    };
+    let link = fs::read_link(format!("/proc/self/fd/{}", handles.guard.as_raw_fd())).unwrap_or_default();
+    if same_file(&handles.memory, "mem")?
+        && same_file(&handles.pagemap, "pagemap")?
+        && link.to_str() == Some("anon_inode:[userfaultfd]")
+    {
+        Ok(())
+    } else {
+        Err(Error::Refused {
+            pid: tracees.pid().as_raw(),
+            reason: "it handed over a descriptor that is not what was asked for".into(),
+        })
+    }
+}
+
+/// Why the parasite could not open something.
+fn refusal(tracees: &Tracees, step: u64, status: i64) -> Error {
+    let cause = Errno::from_raw(i32::try_from(-status).unwrap_or(0));
+    let what = match step {
+        1 => "receive its /proc directory",
+        2 => "open its own memory",
+        3 => "open its own page map",
+        _ => "make a userfaultfd (Linux 5.11 and CONFIG_USERFAULTFD are needed)",
+    };
+    Error::Refused { pid: tracees.pid().as_raw(), reason: format!("it can't {what}: {}", cause.desc()) }
+}

@@ -1,0 +1,112 @@
+//! Work on all cores, while the tracing thread listens to the broker.
+
+use crate::channel::{Broker, Order};
+use crate::error::{Error, Result};
+use crate::trace::tracees::ignore_interruption;
+use memcr_protocol::report::State;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Write as _;
+use std::num::NonZero;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Threads at most; more cores than these bring nothing, since the disk is slower.
+const THREADS: usize = 8;
+/// Bytes below which a further thread costs more than it saves.
+const BYTES_PER_THREAD: u64 = 4 * 1024 * 1024;
+/// Milliseconds between two progress events.
+const INTERVAL: u16 = 100;
+
+/// How far the work is, and whether it goes on.
+#[derive(Default)]
+pub(super) struct Progress {
+    done: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Progress {
+    /// Notes that more bytes are done.
+    pub(super) fn add(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the work was called off.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `work` on as many threads as are worth it, until all return or one fails. Tells the broker how
+/// far it is, and hands its orders to `listen`, which may call the work off by returning `true`.
+pub(super) fn run<W>(
+    broker: &Broker,
+    state: State,
+    total: u64,
+    work: W,
+    mut listen: impl FnMut(Order) -> bool,
+) -> Result<()>
+where
+    W: Fn(&Progress) -> Result<()> + Sync,
+{
+    let progress = Progress::default();
+    let (finished, finish) = std::io::pipe().map_err(|error| {
+        Error::Unsupported(format!("making a pipe between threads: {error}"))
+    })?;
+    let work = |mut finish: std::io::PipeWriter| {
+        let result = work(&progress);
+        if result.is_err() {
+            progress.stopped.store(true, Ordering::Relaxed);
+        }
+        // wakes the tracing thread; it is there, since it waits for this thread
+        let _ = finish.write_all(&[0]);
+        result
+    };
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for _ in 0..thread_count(total) {
+            let Ok(finish) = finish.try_clone() else { break };
+            let spawned = thread::Builder::new().spawn_scoped(scope, || work(finish));
+            threads.extend(spawned);
+        }
+        drop(finish);
+        if threads.is_empty() {
+            return Err(Error::Unsupported("no thread can be started".into()));
+        }
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            let mut polled = [
+                PollFd::new(finished.as_fd(), PollFlags::POLLIN),
+                PollFd::new(broker.descriptor(), PollFlags::POLLIN),
+            ];
+            poll(&mut polled, PollTimeout::from(INTERVAL))
+                .or_else(ignore_interruption)
+                .map_err(Error::system("waiting for", "threads of our own"))?;
+            if polled.first().and_then(PollFd::any) == Some(true) {
+                // one has finished; what the others do is seen when they are joined
+                break;
+            }
+            broker.tell_progress(state, progress.done.load(Ordering::Relaxed), total);
+            if let Some(order) = broker.order()? {
+                if listen(order) {
+                    progress.stopped.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        let mut result = Ok(());
+        for thread in threads {
+            let one = thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::Protocol("a thread of the worker failed unexpectedly".into())));
+            if result.is_ok() {
+                result = one;
+            }
+        }
+        result
+    })
+}
+
+fn thread_count(total: u64) -> usize {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let worth = usize::try_from(total / BYTES_PER_THREAD).unwrap_or(THREADS).max(1);
+    cores.min(worth).min(THREADS)
+}

@@ -1,0 +1,111 @@
+//! Restore: put every byte back from outside, end the guard, let the target run.
+
+use crate::channel::{Broker, Launcher};
+use crate::confine::Confined;
+use crate::error::{Error, Result};
+use crate::image::{Image, ImageError, Index, ReadBuffer};
+use crate::phase::asleep::Asleep;
+use crate::phase::free::resident;
+use crate::phase::parallel;
+use crate::sys::userfaultfd;
+use crate::trace::parasite::close_in_target;
+use crate::trace::puppet::Puppet;
+use memcr_protocol::deposit::Deposit;
+use memcr_protocol::report::{State, WakeReport};
+use nix::errno::Errno;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// Puts everything back and lets the target run.
+///
+/// # Errors
+/// [`Error::Unreadable`]: the image can't be authenticated, and the target is killed when this process
+/// ends. [`Error::Lost`]: it died.
+pub(crate) fn restore(mut asleep: Asleep, _: &Confined, broker: &Broker, launcher: &Launcher) -> Result<WakeReport> {
+    let began = Instant::now();
+    let restored = put_back(&asleep, broker);
+    let restored = match restored {
+        Ok(restored) => restored,
+        Err(error) => {
+            let _ = launcher.leave(&Deposit::Settled, &[]);
+            // the guard is still there: nobody has read a wrong byte, and nobody will
+            let _ = asleep.tracees.set_exit_kill();
+            return Err(error);
+        }
+    };
+    launcher.leave(&Deposit::Settled, &[])?;
+    if let Some(number) = asleep.guard_number {
+        let mut puppet = Puppet::borrow(&asleep.tracees, asleep.puppet, asleep.instruction)?;
+        close_in_target(&mut puppet, &mut asleep.tracees, number)?;
+        puppet.release(&mut asleep.tracees)?;
+    }
+    let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
+    asleep.tracees.release();
+    Ok(WakeReport {
+        restored: restored.bytes,
+        pages: restored.pages,
+        rss_after,
+        restore_micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+    })
+}
+
+struct Restored {
+    bytes: u64,
+    pages: u64,
+}
+
+/// Copies all memory into place and ends the guard.
+fn put_back(asleep: &Asleep, broker: &Broker) -> Result<Restored> {
+    let pid = asleep.facts.pid;
+    let unreadable = |cause: ImageError| Error::Unreadable { pid, cause };
+    // header and index are authenticated here, before a byte goes back
+    let image = Image::open(&asleep.image, &asleep.key).map_err(unreadable)?;
+    let index = image.index();
+    let guard = asleep.guard.as_fd();
+    let copied = |result| settle(result, pid);
+    let next = AtomicU32::new(0);
+    let total = index.totals().plain;
+    let work = |progress: &parallel::Progress| {
+        let mut buffer = ReadBuffer::new();
+        while !progress.is_stopped() {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(entry) = index.frames().get(number as usize) else { break };
+            let memory = image.read_frame(number, &mut buffer).map_err(unreadable)?;
+            for (address, piece) in index.pieces(number, memory) {
+                copied(userfaultfd::copy(guard, address, piece))?;
+            }
+            progress.add(u64::from(entry.plain_length()));
+        }
+        Ok(())
+    };
+    // nothing calls a restore off
+    parallel::run(broker, State::Restoring, total, work, |_| false)?;
+    for zero in index.zeros() {
+        copied(userfaultfd::zero(guard, zero.address, zero.length))?;
+    }
+    end_guard(index, guard, pid)?;
+    let zero: u64 = index.zeros().map(|zero| zero.length).sum();
+    Ok(Restored { bytes: total + zero, pages: index.totals().pages })
+}
+
+/// Memory that is there already was put back by a worker before us (EEXIST), memory that isn't mapped
+/// any more (ENOENT) was unmapped by a program that ran on after its worker died. ESRCH: it is dead.
+fn settle(result: std::result::Result<(), Errno>, pid: i32) -> Result<()> {
+    match result {
+        Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
+        Err(Errno::ESRCH) => Err(Error::Lost { pid, when: "while it was being restored" }),
+        Err(cause) => Err(Error::System { operation: "putting back memory", object: format!("of process {pid}"), cause }),
+    }
+}
+
+fn end_guard(index: &Index, guard: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    for mapping in index.mappings() {
+        match userfaultfd::unregister(guard, mapping.address, mapping.length) {
+            // unmapped meanwhile
+            Err(Errno::EINVAL | Errno::ENOENT) => {}
+            result => settle(result, pid)?,
+        }
+    }
+    Ok(())
+}
