@@ -39,8 +39,8 @@ pub struct TargetFacts {
     pub gids: [u32; 3],
     /// Path of its executable; a deleted one ends in ` (deleted)`; empty if it couldn't be read.
     pub executable: String,
-    /// Path of its cgroup: of the version 2 hierarchy, else of the first named one; empty if it has none
-    /// or it couldn't be read.
+    /// Path of its cgroup: in the version 2 hierarchy, unless it is the root there; else in systemd's
+    /// own, else in the first one listed. Empty if it couldn't be read.
     pub cgroup: String,
 }
 
