@@ -31,6 +31,8 @@ pub enum Deposit {
         /// Key of the image.
         key: KeyBytes,
     },
+    /// There is no full guard: from here on the target dies with the worker.
+    ExitKill,
     /// Everything is put back, or the target is lost for good: no successor is needed.
     Settled,
 }

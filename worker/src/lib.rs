@@ -1,1 +1,25 @@
-//! worker
+//! The privileged side of memcr: the launcher, and the workers that it forks.
+//!
+//! [`launcher`] accepts jobs from the broker and forks a worker for each; [`job`] is the worker's life,
+//! made of the [`phase`]s; [`target`] reads about the target, [`trace`] acts on it, [`confine`] gives up
+//! rights, [`image`] keeps the memory. What differs between architectures is in [`arch`], `unsafe` in
+//! [`sys`].
+
+mod arch;
+mod channel;
+mod confine;
+mod error;
+mod host;
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "a format of its own: complete, with parts that only its tests use yet"
+)]
+mod image;
+mod job;
+pub mod launcher;
+mod phase;
+mod sys;
+mod target;
+mod trace;

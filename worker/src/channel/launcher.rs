@@ -29,6 +29,7 @@ impl Launcher {
         let frame = frame::encode(deposit)
             .map(Zeroizing::new)
             .map_err(|error| Error::Protocol(format!("a deposit can't be encoded: {error}")))?;
-        socket::send(&self.socket, &frame, descriptors).map_err(Error::system("leaving a deposit with", "the launcher"))
+        socket::send(&self.socket, &frame, descriptors)
+            .map_err(Error::system("leaving a deposit with", "the launcher"))
     }
 }

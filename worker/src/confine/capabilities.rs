@@ -10,7 +10,7 @@ fn failed(error: &caps::errors::CapsError) -> Error {
 }
 
 fn set(set: CapSet, capabilities: &CapsHashSet) -> Result<()> {
-    if set == CapSet::Ambient {
+    if matches!(set, CapSet::Ambient) {
         caps::clear(None, set).map_err(|error| failed(&error))?;
     } else {
         caps::set(None, set, capabilities).map_err(|error| failed(&error))?;

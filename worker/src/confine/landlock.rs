@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, LandlockStatus, Ruleset, RulesetAttr as _,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, LandlockStatus, Ruleset,
+    RulesetAttr as _, RulesetError, RulesetStatus, Scope,
 };
 
 /// The newest interface whose rights are asked for.
@@ -14,7 +14,8 @@ const NEWEST: ABI = ABI::V7;
 ///
 /// Ptrace goes on working for threads that are seized already, and for no other (kernel fact 2).
 pub(crate) fn deny_all() -> Result<(u32, bool)> {
-    let status = restrict().map_err(|error| Error::Unsupported(format!("confining with landlock: {error}")))?;
+    let status =
+        restrict().map_err(|error| Error::Unsupported(format!("confining with landlock: {error}")))?;
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => effective_abi as u32,
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,

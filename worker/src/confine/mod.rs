@@ -8,9 +8,9 @@ mod worker_filter;
 pub(crate) use capabilities::{keep_ptrace_permitted, lower_ptrace, raise_ptrace};
 pub(crate) use seccomp::{Condition, Filter, install};
 
+use crate::error::Error;
 use crate::error::Result;
 use crate::sys::{descriptors, process};
-use crate::error::Error;
 use memcr_protocol::report::Sandbox;
 use nix::unistd::Pid;
 use std::os::fd::RawFd;

@@ -46,7 +46,8 @@ impl Filter {
 /// clone3 hides its flags in memory, so it answers "no such call" and libraries use clone, whose
 /// flags the filter sees.
 pub(crate) fn install(filter: &Filter) -> Result<bool> {
-    let failed = |error: &dyn std::fmt::Display| Error::Unsupported(format!("confining with seccomp: {error}"));
+    let failed =
+        |error: &dyn std::fmt::Display| Error::Unsupported(format!("confining with seccomp: {error}"));
     let no_clone3 = SeccompFilter::new(
         BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
         SeccompAction::Allow,
@@ -79,7 +80,8 @@ fn compile(filter: &Filter) -> std::result::Result<Rules, seccompiler::BackendEr
 
 fn rule(conditions: &[Condition]) -> std::result::Result<SeccompRule, seccompiler::BackendError> {
     let mut all = Vec::new();
-    let compare = |index, operator, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value);
+    let compare =
+        |index, operator, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value);
     for condition in conditions {
         match *condition {
             Condition::Is(index, value) => all.push(compare(index, SeccompCmpOp::Eq, value)?),

@@ -21,6 +21,9 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_recvmsg, "orders of the broker, answers of the parasite"),
     (libc::SYS_getsockopt, "who is at the other end of a socket that comes with a restore"),
     (libc::SYS_ppoll, "waits"),
+    (libc::SYS_pipe2, "a thread of our own tells that it has finished"),
+    (libc::SYS_fcntl, "each thread has its own end of that pipe"),
+    (libc::SYS_fadvise64, "a frame that fails authentication is read again from the disk"),
     (libc::SYS_wait4, "stops of the traced threads"),
     (libc::SYS_futex, "threads of our own"),
     (libc::SYS_munmap, "memory of our own"),
@@ -94,10 +97,8 @@ pub(super) fn filter(tids: &[Pid]) -> Filter {
     }
     for (first, last) in ranges(tids) {
         for &(request, _reason) in PTRACE_REQUESTS {
-            filter.allow_if(
-                libc::SYS_ptrace,
-                &[Condition::Is(0, request), Condition::Between(1, first, last)],
-            );
+            filter
+                .allow_if(libc::SYS_ptrace, &[Condition::Is(0, request), Condition::Between(1, first, last)]);
         }
     }
     filter

@@ -34,6 +34,13 @@ impl IndexBuilder {
         self.zeros.push(zero);
     }
 
+    /// Takes in all that another one has collected, of a thread of its own say.
+    pub fn append(&mut self, mut other: Self) {
+        self.mappings.append(&mut other.mappings);
+        self.frames.append(&mut other.frames);
+        self.zeros.append(&mut other.zeros);
+    }
+
     /// The index, every rule of it checked. Ranges that lie side by side and belong together are
     /// made one.
     pub(super) fn build(mut self, header: &Header) -> Result<Index, ImageError> {

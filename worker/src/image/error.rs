@@ -30,7 +30,7 @@ impl fmt::Display for Part {
 
 /// Why an image can't be written or read. Lengths, offsets and positions are bytes.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "each sentence says what its fields are")]
+#[allow(missing_docs, reason = "each sentence says what its fields are")]
 pub enum ImageError {
     // the system
     #[error("can't obtain random numbers for the image")]

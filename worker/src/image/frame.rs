@@ -5,9 +5,7 @@ use super::cipher::{Cipher, Kind};
 use super::header::Compression;
 use super::index::FrameEntry;
 use super::{FRAME_LIMIT, ImageError, TAG_LENGTH, is_zero};
-use lz4_flex::block::{
-    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
-};
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use memcr_protocol::parasite::Range;
 use zeroize::Zeroizing;
 

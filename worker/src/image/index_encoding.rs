@@ -3,10 +3,10 @@
 //! Addresses are distances in pages from the end of the range before, so that most ranges take
 //! three or four bytes and none can be out of order.
 
+use super::ImageError;
 use super::encoding::{Fields, put_number};
 use super::header::Header;
 use super::index::{Content, Extent, FrameEntry, Index, Parts, Totals};
-use super::ImageError;
 use memcr_protocol::parasite::Range;
 
 /// Bytes of an index at most, before it is sealed.

@@ -119,16 +119,18 @@ pub(super) fn image(key: &Key, header: Header, memory: &Memory, pages_a_frame: u
 }
 
 /// All memory of an image, read back page by page.
-pub(super) fn read_back<F: ImageFile>(image: &Image<F>) -> Result<Memory, ImageError> {
+pub(super) fn read_back<F: ImageFile>(
+    image: &Image<F>,
+    buffer: &mut ReadBuffer,
+) -> Result<Memory, ImageError> {
     let mut memory = Memory::new();
     let mut put = |address: u64, bytes: &[u8]| {
         for (position, page) in (0..).zip(bytes.chunks(PAGE as usize)) {
             assert!(memory.insert(address + position * PAGE, page.to_vec()).is_none());
         }
     };
-    let mut buffer = ReadBuffer::new();
     for number in 0..image.index().frames().len() as u32 {
-        let plain = image.read_frame(number, &mut buffer)?;
+        let plain = image.read_frame(number, buffer)?;
         let placed: usize = image.index().pieces(number, plain).map(|(_, piece)| piece.len()).sum();
         assert_eq!(placed, plain.len());
         image.index().pieces(number, plain).for_each(|(address, piece)| put(address, piece));

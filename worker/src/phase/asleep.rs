@@ -5,12 +5,13 @@ use crate::error::{Error, Result};
 use crate::image::Key;
 use crate::phase::may_restore;
 use crate::sys::pidfd;
-use crate::trace::tracees::{Tracees, ignore_interruption};
+use crate::sys::poll;
+use crate::trace::tracees::Tracees;
 use memcr_policy::Policy;
-use memcr_protocol::report::SleepReport;
+use memcr_protocol::deposit::Debris;
 use memcr_protocol::subject::TargetFacts;
 use memcr_protocol::worker::WorkerEvent;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,8 +26,8 @@ pub(crate) struct Asleep {
     pub(crate) instruction: u64,
     /// The guard.
     pub(crate) guard: OwnedFd,
-    /// The guard's number in the target.
-    pub(crate) guard_number: Option<i32>,
+    /// What of ours is in the target: the guard; after a worker's death perhaps its parasite.
+    pub(crate) debris: Debris,
     /// The image.
     pub(crate) image: File,
     /// Its key.
@@ -37,8 +38,6 @@ pub(crate) struct Asleep {
     pub(crate) facts: TargetFacts,
     /// Its pidfd.
     pub(crate) target: OwnedFd,
-    /// Figures of the sleep.
-    pub(crate) report: SleepReport,
 }
 
 impl Asleep {
@@ -53,9 +52,7 @@ impl Asleep {
                 PollFd::new(self.target.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.tracees.signals(), PollFlags::POLLIN),
             ];
-            poll(&mut polled, PollTimeout::NONE)
-                .or_else(ignore_interruption)
-                .map_err(Error::system("waiting for", "orders"))?;
+            poll::wait(&mut polled, None).map_err(Error::system("waiting for", "orders"))?;
             self.reap()?;
             // an order that makes no sense wakes nobody, and the broker that sent it is told nothing
             let order = broker.order().unwrap_or(None);
@@ -83,7 +80,8 @@ impl Asleep {
     fn reap(&mut self) -> Result<()> {
         self.tracees.drain_signals();
         while self.tracees.next_stop()?.is_some() {}
-        let dead = pidfd::has_exited(&self.target).map_err(Error::system("looking at", "the target's pidfd"))?;
+        let dead =
+            pidfd::has_exited(&self.target).map_err(Error::system("looking at", "the target's pidfd"))?;
         if dead || self.tracees.tids().is_empty() {
             return Err(Error::Lost { pid: self.facts.pid, when: "while it slept" });
         }

@@ -67,12 +67,18 @@ pub(crate) struct Attached {
 ///
 /// # Errors
 /// The target runs on unharmed then.
-pub(crate) fn attach(request: Request<'_>, policy: &Policy, broker: &Broker, launcher: &Launcher) -> Result<Attached> {
+pub(crate) fn attach(
+    request: Request<'_>,
+    policy: &Policy,
+    broker: &Broker,
+    launcher: &Launcher,
+) -> Result<Attached> {
     let began = Instant::now();
     let pid = facts::pid_of(request.target.as_fd())?;
     let directory = ProcDirectory::open(pid)?;
     // the directory belongs to the pidfd's process if that is alive after the directory was opened
-    let gone = pidfd::has_exited(&request.target).map_err(Error::system("looking at", "the target's pidfd"))?;
+    let gone =
+        pidfd::has_exited(&request.target).map_err(Error::system("looking at", "the target's pidfd"))?;
     if gone {
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
@@ -83,8 +89,9 @@ pub(crate) fn attach(request: Request<'_>, policy: &Policy, broker: &Broker, lau
     tell_decision(broker, decide::checkpoint(policy, &peer, &seen), false)?;
     refusals::before_attaching(pid, &directory)?;
     let mut tracees = Tracees::seize(pid, &directory)?;
-    let decided = facts::target(pid, &directory)
-        .and_then(|facts| tell_decision(broker, decide::checkpoint(policy, &peer, &facts), true).map(|()| facts));
+    let decided = facts::target(pid, &directory).and_then(|facts| {
+        tell_decision(broker, decide::checkpoint(policy, &peer, &facts), true).map(|()| facts)
+    });
     let prepared = decided.and_then(|facts| {
         let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
         Ok((facts, prepared))

@@ -3,8 +3,9 @@
 use crate::channel::{Broker, Order};
 use crate::confine::Confined;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::image::{
-    BootId, Cipher, Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
+    Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
 };
 use crate::phase::attach::Attached;
 use crate::phase::may_restore;
@@ -42,7 +43,13 @@ pub(crate) struct Dumped {
 ///
 /// # Errors
 /// The target is as it was; the caller undoes.
-pub(crate) fn dump(attached: &Attached, _: &Confined, policy: &Policy, broker: &Broker, boot_id: BootId) -> Result<Dumped> {
+pub(crate) fn dump(
+    attached: &Attached,
+    _: &Confined,
+    policy: &Policy,
+    broker: &Broker,
+    host: &Host,
+) -> Result<Dumped> {
     let began = Instant::now();
     let pid = attached.facts.pid;
     let taken: Vec<&Mapping> = attached.mappings.iter().filter(|mapping| mapping.is_taken()).collect();
@@ -53,20 +60,29 @@ pub(crate) fn dump(attached: &Attached, _: &Confined, policy: &Policy, broker: &
 
     let key = Key::random().map_err(storage)?;
     memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
-    let target = Target { pid, start_time: attached.facts.start_time, boot_id };
+    let target = Target { pid, start_time: attached.facts.start_time, boot_id: host.boot_id };
     let page_size_32 = u32::try_from(page_size).unwrap_or(0);
     let header = Header::new(target, page_size_32, Compression::Lz4).map_err(storage)?;
-    let cipher = Cipher::new(&key, &header).map_err(storage)?;
-    let writer = ImageWriter::new(&attached.image, &header, &cipher).map_err(storage)?;
+    let writer = ImageWriter::create(&attached.image, &key, header).map_err(storage)?;
 
-    let planner = Mutex::new(Planner { pagemap, mappings: taken.iter(), pieces: VecDeque::new(), guarded: Vec::new(), freed: Vec::new() });
-    let index = Mutex::new(IndexBuilder::new(&header));
+    let planner = Mutex::new(Planner {
+        pagemap,
+        mappings: taken.iter(),
+        pieces: VecDeque::new(),
+        guarded: Vec::new(),
+        freed: Vec::new(),
+    });
+    let index = Mutex::new(IndexBuilder::new());
     let work = |progress: &parallel::Progress| {
         let mut buffer = FrameBuffer::new(page_size_32);
         while !progress.is_stopped() {
             let bytes = fill(&mut buffer, &planner, attached)?;
             let zeros = buffer.take_zeros();
-            let frame = if buffer.is_empty() { None } else { Some(writer.write_frame(&mut buffer).map_err(storage)?) };
+            let frame = if buffer.is_empty() {
+                None
+            } else {
+                Some(writer.write_frame(&mut buffer).map_err(storage)?)
+            };
             let mut index = lock(&index);
             zeros.into_iter().for_each(|zero| index.add_zero(zero));
             frame.into_iter().for_each(|frame| index.add_frame(frame));
@@ -79,7 +95,7 @@ pub(crate) fn dump(attached: &Attached, _: &Confined, policy: &Policy, broker: &
         Ok(())
     };
     let mut aborted = false;
-    parallel::run(broker, State::Dumping, total, work, |order| {
+    parallel::run(broker, host.cores, State::Dumping, total, work, |order| {
         aborted |= calls_off(order, policy, broker, attached);
         aborted
     })?;
@@ -93,8 +109,7 @@ pub(crate) fn dump(attached: &Attached, _: &Confined, policy: &Policy, broker: &
     let planner = planner.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut index = index.into_inner().unwrap_or_else(PoisonError::into_inner);
     planner.guarded.iter().for_each(|&mapping| index.add_mapping(mapping));
-    let index = index.build().map_err(storage)?;
-    let length = writer.finish(&index).map_err(storage)?;
+    let (index, length) = writer.finish(index).map_err(storage)?;
     Ok(Dumped {
         key,
         totals: index.totals(),
@@ -144,7 +159,8 @@ impl<'a, M: Iterator<Item = &'a &'a Mapping>> Planner<'a, M> {
             let length = piece.length.min(left);
             batch.push(Range { address: piece.address, length });
             if length < piece.length {
-                self.pieces.push_front(Range { address: piece.address + length, length: piece.length - length });
+                self.pieces
+                    .push_front(Range { address: piece.address + length, length: piece.length - length });
             }
             left -= length;
         }

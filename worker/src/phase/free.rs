@@ -10,7 +10,7 @@ use crate::phase::dump::Dumped;
 use crate::sys::userfaultfd;
 use crate::target::mappings;
 use crate::target::status::Status;
-use memcr_protocol::deposit::Deposit;
+use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::parasite::{FREE, MAX_RANGES, Range};
 use memcr_protocol::report::{Guard, SleepReport};
 use nix::errno::Errno;
@@ -34,15 +34,25 @@ pub(crate) fn free(
     dumped: Dumped,
     _: &Confined,
     launcher: &Launcher,
-) -> std::result::Result<Asleep, NotFreed> {
+) -> std::result::Result<(Asleep, SleepReport), NotFreed> {
     let began = Instant::now();
     if let Err(error) = guard(&attached, &dumped, launcher) {
         unguard(&attached, &dumped.guarded);
         return Err(NotFreed::Undo(Box::new(attached), error));
     }
     let freed = order_all(&mut attached, &dumped.freed);
-    let Attached { mut tracees, parasite, handles, image, facts, target, instruction, rss_before, duration, .. } =
-        attached;
+    let Attached {
+        mut tracees,
+        parasite,
+        handles,
+        image,
+        facts,
+        target,
+        instruction,
+        rss_before,
+        duration,
+        ..
+    } = attached;
     let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
     let debris = parasite.debris();
     let puppet = parasite.tid();
@@ -67,16 +77,15 @@ pub(crate) fn free(
         puppet,
         instruction,
         guard: handles.guard,
-        guard_number: debris.guard,
+        debris: Debris { guard: debris.guard, ..Debris::default() },
         image,
         key: dumped.key,
         status: Some(handles.status),
         facts,
         target,
-        report,
     };
     match freed.and(removed) {
-        Ok(()) => Ok(asleep),
+        Ok(()) => Ok((asleep, report)),
         Err(error) => Err(NotFreed::Restore(Box::new(asleep), error)),
     }
 }
@@ -88,6 +97,7 @@ fn guard(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()
         let descriptors = [attached.image.as_raw_fd(), guard.as_raw_fd()];
         launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)?;
     } else {
+        launcher.leave(&Deposit::ExitKill, &[])?;
         attached.tracees.set_exit_kill()?;
     }
     for mapping in &dumped.guarded {
@@ -106,7 +116,10 @@ fn guard(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()
         None => Ok(()),
         Some(mapping) => Err(Error::Refused {
             pid: attached.facts.pid,
-            reason: format!("its memory at {:#x} is not guarded by the guard that it handed over", mapping.address),
+            reason: format!(
+                "its memory at {:#x} is not guarded by the guard that it handed over",
+                mapping.address
+            ),
         }),
     }
 }

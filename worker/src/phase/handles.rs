@@ -8,8 +8,9 @@ use crate::trace::parasite::Parasite;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::parasite::{CLOSE, OPEN};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, readlinkat};
 use nix::sys::stat::fstat;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// What is needed of the target once we are confined.
@@ -68,7 +69,8 @@ fn verify(handles: &Handles, live: &ProcDirectory, tracees: &Tracees) -> Result<
         let real = live.stat(name)?;
         Ok((ours.st_dev, ours.st_ino) == (real.st_dev, real.st_ino))
     };
-    let link = fs::read_link(format!("/proc/self/fd/{}", handles.guard.as_raw_fd())).unwrap_or_default();
+    let link = readlinkat(AT_FDCWD, format!("/proc/self/fd/{}", handles.guard.as_raw_fd()).as_str());
+    let link = link.unwrap_or_default();
     if same_file(&handles.memory, "mem")?
         && same_file(&handles.pagemap, "pagemap")?
         && link.to_str() == Some("anon_inode:[userfaultfd]")

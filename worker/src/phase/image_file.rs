@@ -40,7 +40,8 @@ fn create_new(directory: BorrowedFd<'_>, name: &str) -> std::result::Result<File
 }
 
 fn is_ours(directory: BorrowedFd<'_>, name: &str) -> bool {
-    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_uid == geteuid().as_raw())
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|status| status.st_uid == geteuid().as_raw())
 }
 
 fn random() -> Result<u64> {
@@ -53,7 +54,8 @@ fn random() -> Result<u64> {
 
 /// Removes an image, if the name still belongs to it.
 pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str, inode: u64) {
-    let same = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_ino == inode);
+    let same =
+        fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_ino == inode);
     if same {
         // the directory may have become read-only meanwhile; the file is of no use to anybody
         let _ = unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);

@@ -2,21 +2,21 @@
 
 use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
-use crate::trace::tracees::ignore_interruption;
+use crate::sys::poll;
 use memcr_protocol::report::State;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use std::io::Write as _;
-use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// Threads at most; more cores than these bring nothing, since the disk is slower.
 const THREADS: usize = 8;
 /// Bytes below which a further thread costs more than it saves.
 const BYTES_PER_THREAD: u64 = 4 * 1024 * 1024;
-/// Milliseconds between two progress events.
-const INTERVAL: u16 = 100;
+/// Time between two progress events.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How far the work is, and whether it goes on.
 #[derive(Default)]
@@ -41,6 +41,7 @@ impl Progress {
 /// far it is, and hands its orders to `listen`, which may call the work off by returning `true`.
 pub(super) fn run<W>(
     broker: &Broker,
+    cores: usize,
     state: State,
     total: u64,
     work: W,
@@ -50,9 +51,8 @@ where
     W: Fn(&Progress) -> Result<()> + Sync,
 {
     let progress = Progress::default();
-    let (finished, finish) = std::io::pipe().map_err(|error| {
-        Error::Unsupported(format!("making a pipe between threads: {error}"))
-    })?;
+    let (finished, finish) = std::io::pipe()
+        .map_err(|error| Error::Unsupported(format!("making a pipe between threads: {error}")))?;
     let work = |mut finish: std::io::PipeWriter| {
         let result = work(&progress);
         if result.is_err() {
@@ -64,7 +64,7 @@ where
     };
     thread::scope(|scope| {
         let mut threads = Vec::new();
-        for _ in 0..thread_count(total) {
+        for _ in 0..thread_count(total, cores) {
             let Ok(finish) = finish.try_clone() else { break };
             let spawned = thread::Builder::new().spawn_scoped(scope, || work(finish));
             threads.extend(spawned);
@@ -78,8 +78,7 @@ where
                 PollFd::new(finished.as_fd(), PollFlags::POLLIN),
                 PollFd::new(broker.descriptor(), PollFlags::POLLIN),
             ];
-            poll(&mut polled, PollTimeout::from(INTERVAL))
-                .or_else(ignore_interruption)
+            poll::wait(&mut polled, Some(INTERVAL))
                 .map_err(Error::system("waiting for", "threads of our own"))?;
             if polled.first().and_then(PollFd::any) == Some(true) {
                 // one has finished; what the others do is seen when they are joined
@@ -94,9 +93,9 @@ where
         }
         let mut result = Ok(());
         for thread in threads {
-            let one = thread
-                .join()
-                .unwrap_or_else(|_| Err(Error::Protocol("a thread of the worker failed unexpectedly".into())));
+            let one = thread.join().unwrap_or_else(|_| {
+                Err(Error::Protocol("a thread of the worker failed unexpectedly".into()))
+            });
             if result.is_ok() {
                 result = one;
             }
@@ -105,8 +104,7 @@ where
     })
 }
 
-fn thread_count(total: u64) -> usize {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+fn thread_count(total: u64, cores: usize) -> usize {
     let worth = usize::try_from(total / BYTES_PER_THREAD).unwrap_or(THREADS).max(1);
     cores.min(worth).min(THREADS)
 }

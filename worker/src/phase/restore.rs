@@ -8,7 +8,7 @@ use crate::phase::asleep::Asleep;
 use crate::phase::free::resident;
 use crate::phase::parallel;
 use crate::sys::userfaultfd;
-use crate::trace::parasite::close_in_target;
+use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::{State, WakeReport};
@@ -22,9 +22,15 @@ use std::time::Instant;
 /// # Errors
 /// [`Error::Unreadable`]: the image can't be authenticated, and the target is killed when this process
 /// ends. [`Error::Lost`]: it died.
-pub(crate) fn restore(mut asleep: Asleep, _: &Confined, broker: &Broker, launcher: &Launcher) -> Result<WakeReport> {
+pub(crate) fn restore(
+    mut asleep: Asleep,
+    _: &Confined,
+    broker: &Broker,
+    launcher: &Launcher,
+    cores: usize,
+) -> Result<WakeReport> {
     let began = Instant::now();
-    let restored = put_back(&asleep, broker);
+    let restored = put_back(&asleep, broker, cores);
     let restored = match restored {
         Ok(restored) => restored,
         Err(error) => {
@@ -35,11 +41,8 @@ pub(crate) fn restore(mut asleep: Asleep, _: &Confined, broker: &Broker, launche
         }
     };
     launcher.leave(&Deposit::Settled, &[])?;
-    if let Some(number) = asleep.guard_number {
-        let mut puppet = Puppet::borrow(&asleep.tracees, asleep.puppet, asleep.instruction)?;
-        close_in_target(&mut puppet, &mut asleep.tracees, number)?;
-        puppet.release(&mut asleep.tracees)?;
-    }
+    asleep.tracees.wait_for_rest()?;
+    clean(&mut asleep)?;
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
     asleep.tracees.release();
     Ok(WakeReport {
@@ -50,19 +53,32 @@ pub(crate) fn restore(mut asleep: Asleep, _: &Confined, broker: &Broker, launche
     })
 }
 
+/// Takes what is left of ours out of the target.
+fn clean(asleep: &mut Asleep) -> Result<()> {
+    let mut puppet = Puppet::borrow(&asleep.tracees, asleep.puppet, asleep.instruction)?;
+    if let Some(number) = asleep.debris.guard {
+        close_in_target(&mut puppet, &mut asleep.tracees, number)?;
+    }
+    for (address, length) in asleep.debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
+        unmap_in_target(&mut puppet, &mut asleep.tracees, address, length)?;
+    }
+    puppet.release(&mut asleep.tracees)
+}
+
 struct Restored {
     bytes: u64,
     pages: u64,
 }
 
 /// Copies all memory into place and ends the guard.
-fn put_back(asleep: &Asleep, broker: &Broker) -> Result<Restored> {
+fn put_back(asleep: &Asleep, broker: &Broker, cores: usize) -> Result<Restored> {
     let pid = asleep.facts.pid;
     let unreadable = |cause: ImageError| Error::Unreadable { pid, cause };
     // header and index are authenticated here, before a byte goes back
     let image = Image::open(&asleep.image, &asleep.key).map_err(unreadable)?;
     let index = image.index();
     let guard = asleep.guard.as_fd();
+    let page_size = u64::from(index.page_size());
     let copied = |result| settle(result, pid);
     let next = AtomicU32::new(0);
     let total = index.totals().plain;
@@ -73,29 +89,32 @@ fn put_back(asleep: &Asleep, broker: &Broker) -> Result<Restored> {
             let Some(entry) = index.frames().get(number as usize) else { break };
             let memory = image.read_frame(number, &mut buffer).map_err(unreadable)?;
             for (address, piece) in index.pieces(number, memory) {
-                copied(userfaultfd::copy(guard, address, piece))?;
+                copied(userfaultfd::copy(guard, address, piece, page_size))?;
             }
             progress.add(u64::from(entry.plain_length()));
         }
         Ok(())
     };
     // nothing calls a restore off
-    parallel::run(broker, State::Restoring, total, work, |_| false)?;
+    parallel::run(broker, cores, State::Restoring, total, work, |_| false)?;
     for zero in index.zeros() {
-        copied(userfaultfd::zero(guard, zero.address, zero.length))?;
+        copied(userfaultfd::zero(guard, zero.address, zero.length, page_size))?;
     }
     end_guard(index, guard, pid)?;
     let zero: u64 = index.zeros().map(|zero| zero.length).sum();
     Ok(Restored { bytes: total + zero, pages: index.totals().pages })
 }
 
-/// Memory that is there already was put back by a worker before us (EEXIST), memory that isn't mapped
-/// any more (ENOENT) was unmapped by a program that ran on after its worker died. ESRCH: it is dead.
+/// ESRCH: the target is dead.
 fn settle(result: std::result::Result<(), Errno>, pid: i32) -> Result<()> {
     match result {
-        Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
+        Ok(()) => Ok(()),
         Err(Errno::ESRCH) => Err(Error::Lost { pid, when: "while it was being restored" }),
-        Err(cause) => Err(Error::System { operation: "putting back memory", object: format!("of process {pid}"), cause }),
+        Err(cause) => Err(Error::System {
+            operation: "putting back memory",
+            object: format!("of process {pid}"),
+            cause,
+        }),
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn write_remote(pid: Pid, address: u64, bytes: &[u8]) -> Result<(), E
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: the kernel only reads the bytes; the other address is another process's
-    let written = unsafe { libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+    let written =
+        unsafe { libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
     match Errno::result(written).map(isize::unsigned_abs) {
         Ok(length) if length == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::EFAULT),

@@ -5,6 +5,7 @@ pub(crate) mod kcmp;
 pub(crate) mod memory;
 pub(crate) mod pagemap;
 pub(crate) mod pidfd;
+pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod ptrace;
 pub(crate) mod socket;

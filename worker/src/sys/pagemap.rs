@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 /// The request number, also for the seccomp filter.
-pub(crate) const PAGEMAP_SCAN: libc::Ioctl = nix::request_code_readwrite!(b'f', 16, size_of::<Arguments>()) as libc::Ioctl;
+pub(crate) const PAGEMAP_SCAN: libc::Ioctl =
+    nix::request_code_readwrite!(b'f', 16, size_of::<Arguments>()) as libc::Ioctl;
 
 /// `struct pm_scan_arg`.
 #[repr(C)]

@@ -1,8 +1,10 @@
 //! pidfds (pidfd_open(2), pidfd_getfd(2)).
 
+use crate::sys::poll;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// A duplicate of another process's file descriptor.
 pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
@@ -16,6 +18,6 @@ pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Resu
 /// Whether the process has exited. Fails when the descriptor is no pidfd that can be polled.
 pub(crate) fn has_exited(pidfd: impl AsFd) -> Result<bool, Errno> {
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO)?;
+    poll::wait(&mut polled, Some(Duration::ZERO))?;
     Ok(polled.iter().any(|one| one.any().unwrap_or(true)))
 }

@@ -86,24 +86,19 @@ pub(crate) const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
 /// 32-bit program).
 pub(crate) fn registers(tid: Pid) -> Result<Option<Registers>, Errno> {
     let mut registers = Registers::zeroed();
-    let mut vector =
-        libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
+    let mut vector = libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
     // SAFETY: the kernel writes at most iov_len bytes to the registers
-    let result =
-        unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
+    let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
     Errno::result(result)?;
     Ok((vector.iov_len == size_of::<Registers>()).then_some(registers))
 }
 
 /// Replaces the general registers of a stopped thread.
 pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<(), Errno> {
-    let mut vector = libc::iovec {
-        iov_base: ptr::from_ref(registers).cast_mut().cast(),
-        iov_len: size_of::<Registers>(),
-    };
+    let mut vector =
+        libc::iovec { iov_base: ptr::from_ref(registers).cast_mut().cast(), iov_len: size_of::<Registers>() };
     // SAFETY: the kernel only reads the registers
-    let result =
-        unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
+    let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
     Errno::result(result).map(drop)
 }
 
@@ -120,8 +115,7 @@ pub(crate) fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8
 
 /// Replaces a register set.
 pub(crate) fn set_register_set(tid: Pid, kind: usize, bytes: &[u8]) -> Result<(), Errno> {
-    let mut vector =
-        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel only reads the bytes
     let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), kind, &raw mut vector) };
     Errno::result(result).map(drop)

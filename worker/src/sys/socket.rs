@@ -2,9 +2,7 @@
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, sendmsg};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -68,7 +66,8 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<UnixCredentials
 pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
     let mut groups = vec![0_u32; 64];
     loop {
-        let mut length = libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(|_| Errno::ERANGE)?;
+        let mut length =
+            libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(|_| Errno::ERANGE)?;
         // SAFETY: the kernel writes at most `length` bytes, and the length
         let result = unsafe {
             libc::getsockopt(

@@ -7,7 +7,8 @@ const UFFD_API: u64 = 0xAA;
 const MODE_MISSING: u64 = 1;
 
 /// Request numbers, also for the seccomp filter.
-pub(crate) const UFFDIO_API: libc::Ioctl = nix::request_code_readwrite!(0xAA, 0x3F, size_of::<Api>()) as libc::Ioctl;
+pub(crate) const UFFDIO_API: libc::Ioctl =
+    nix::request_code_readwrite!(0xAA, 0x3F, size_of::<Api>()) as libc::Ioctl;
 /// Register a range.
 pub(crate) const UFFDIO_REGISTER: libc::Ioctl =
     nix::request_code_readwrite!(0xAA, 0x00, size_of::<Register>()) as libc::Ioctl;
@@ -15,7 +16,8 @@ pub(crate) const UFFDIO_REGISTER: libc::Ioctl =
 pub(crate) const UFFDIO_UNREGISTER: libc::Ioctl =
     nix::request_code_read!(0xAA, 0x01, size_of::<Range>()) as libc::Ioctl;
 /// Copy bytes into missing pages.
-pub(crate) const UFFDIO_COPY: libc::Ioctl = nix::request_code_readwrite!(0xAA, 0x03, size_of::<Copy>()) as libc::Ioctl;
+pub(crate) const UFFDIO_COPY: libc::Ioctl =
+    nix::request_code_readwrite!(0xAA, 0x03, size_of::<Copy>()) as libc::Ioctl;
 /// Map zero pages where pages are missing.
 pub(crate) const UFFDIO_ZEROPAGE: libc::Ioctl =
     nix::request_code_readwrite!(0xAA, 0x04, size_of::<ZeroPage>()) as libc::Ioctl;
@@ -78,7 +80,11 @@ pub(crate) fn unregister(guard: BorrowedFd<'_>, start: u64, length: u64) -> Resu
 }
 
 /// Puts bytes into missing pages; goes on where the kernel stopped half-way.
-pub(crate) fn copy(guard: BorrowedFd<'_>, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+///
+/// Pages that are there already (EEXIST: a worker before us put them back) and pages that are not
+/// guarded any more (ENOENT: unmapped by a program that ran on when its worker died) are passed over.
+pub(crate) fn copy(guard: BorrowedFd<'_>, address: u64, bytes: &[u8], page_size: u64) -> Result<(), Errno> {
+    let page_size = usize::try_from(page_size).map_err(|_| Errno::EINVAL)?;
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         let mut argument = Copy {
@@ -89,27 +95,29 @@ pub(crate) fn copy(guard: BorrowedFd<'_>, address: u64, bytes: &[u8]) -> Result<
             copied: 0,
         };
         let result = request(guard, UFFDIO_COPY, &mut argument);
-        done += advance(result, argument.copied)?;
+        done += advance(result, argument.copied, page_size)?;
     }
     Ok(())
 }
 
-/// Puts zero pages where pages are missing.
-pub(crate) fn zero(guard: BorrowedFd<'_>, address: u64, length: u64) -> Result<(), Errno> {
+/// Puts zero pages where pages are missing; passes over the same ones.
+pub(crate) fn zero(guard: BorrowedFd<'_>, address: u64, length: u64, page_size: u64) -> Result<(), Errno> {
+    let step = usize::try_from(page_size).map_err(|_| Errno::EINVAL)?;
     let mut done = 0;
     while done < length {
         let range = Range { start: address + done, length: length - done };
         let mut argument = ZeroPage { range, mode: 0, zeroed: 0 };
         let result = request(guard, UFFDIO_ZEROPAGE, &mut argument);
-        done += advance(result, argument.zeroed)? as u64;
+        done += advance(result, argument.zeroed, step)? as u64;
     }
     Ok(())
 }
 
 /// Bytes done by one request. EAGAIN means: the target's memory map was busy, go on from there.
-fn advance(result: Result<(), Errno>, done: i64) -> Result<usize, Errno> {
+fn advance(result: Result<(), Errno>, done: i64, page_size: usize) -> Result<usize, Errno> {
     match result {
         Ok(()) | Err(Errno::EAGAIN) => Ok(usize::try_from(done).unwrap_or(0)),
+        Err(Errno::EEXIST | Errno::ENOENT) => Ok(page_size),
         Err(error) => Err(error),
     }
 }

@@ -95,7 +95,9 @@ fn parse_line(line: &[u8], mappings: &mut Vec<Mapping>) -> Result<()> {
     let text = text.trim_end_matches('\n');
     if text.starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase()) {
         let head = parse_head(text);
-        mappings.push(head.ok_or_else(|| Error::Unsupported(format!("a line of smaps is not understood: {text}")))?);
+        mappings.push(
+            head.ok_or_else(|| Error::Unsupported(format!("a line of smaps is not understood: {text}")))?,
+        );
     } else if let Some(mapping) = mappings.last_mut() {
         parse_field(text, mapping);
     }

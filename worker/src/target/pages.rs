@@ -67,9 +67,9 @@ impl<'a> PageMap<'a> {
             let pages = ((range.end - address) / self.page_size).min(ENTRIES as u64);
             let length = usize::try_from(pages * ENTRY).unwrap_or(0);
             let bytes = buffer.get_mut(..length).unwrap_or_default();
-            self.file.read_exact_at(bytes, address / self.page_size * ENTRY).map_err(|error| {
-                failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-            })?;
+            self.file
+                .read_exact_at(bytes, address / self.page_size * ENTRY)
+                .map_err(|error| failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
             for entry in bytes.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()) {
                 if is_taken(u64::from_ne_bytes(entry)) && !self.is_kept(address) {
                     push(runs, address..address + self.page_size);

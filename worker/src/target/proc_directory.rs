@@ -43,7 +43,9 @@ impl ProcDirectory {
     fn open_path(path: String) -> Result<Self> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
         let descriptor = open(path.as_str(), flags, Mode::empty()).map_err(|cause| match cause {
-            Errno::ENOENT => Error::System { operation: "opening", object: path.clone(), cause: Errno::ESRCH },
+            Errno::ENOENT => {
+                Error::System { operation: "opening", object: path.clone(), cause: Errno::ESRCH }
+            }
             cause => Error::System { operation: "opening", object: path.clone(), cause },
         })?;
         Ok(Self { descriptor, path })

@@ -42,19 +42,33 @@ fn is_ours(pid: Pid, directory: &ProcDirectory) -> Result<bool> {
 }
 
 /// On the frozen target, from its mappings and `live`, the directory of a thread that is there.
-pub(crate) fn on_frozen(pid: Pid, directory: &ProcDirectory, live: &ProcDirectory, mappings: &[Mapping]) -> Result<()> {
+pub(crate) fn on_frozen(
+    pid: Pid,
+    directory: &ProcDirectory,
+    live: &ProcDirectory,
+    mappings: &[Mapping],
+) -> Result<()> {
     let status = Status::read(live)?;
     if status.pinned > 0 {
-        return refuse(pid, "it has memory pinned for the kernel or a device, which would go on writing to lost pages");
+        return refuse(
+            pid,
+            "it has memory pinned for the kernel or a device, which would go on writing to lost pages",
+        );
     }
     if mappings.iter().any(Mapping::is_aio_ring) {
         return refuse(pid, "it uses kernel asynchronous IO (io_setup), which could write to lost pages");
     }
     if has_registered_ring_buffers(directory)? {
-        return refuse(pid, "it uses io_uring with registered buffers, to which the kernel would go on writing");
+        return refuse(
+            pid,
+            "it uses io_uring with registered buffers, to which the kernel would go on writing",
+        );
     }
     if let Some(other) = memory_sharer(pid)? {
-        return refuse(pid, format!("it shares its memory with process {other}, which is not frozen (CLONE_VM or vfork)"));
+        return refuse(
+            pid,
+            format!("it shares its memory with process {other}, which is not frozen (CLONE_VM or vfork)"),
+        );
     }
     Ok(())
 }
@@ -63,7 +77,10 @@ pub(crate) fn on_frozen(pid: Pid, directory: &ProcDirectory, live: &ProcDirector
 pub(crate) fn seccomp_of_thread(pid: Pid, thread: &ProcDirectory) -> Result<()> {
     match Status::read(thread)?.seccomp {
         0 => Ok(()),
-        _ => refuse(pid, "it runs under a seccomp filter, which could kill it for the calls that free its memory"),
+        _ => refuse(
+            pid,
+            "it runs under a seccomp filter, which could kill it for the calls that free its memory",
+        ),
     }
 }
 
@@ -105,7 +122,11 @@ fn memory_sharer(pid: Pid) -> Result<Option<Pid>> {
             // it has just exited, or has no memory, or is beyond us and so no relative of the target
             Ok(false) | Err(Errno::ESRCH | Errno::EPERM) => {}
             Err(cause) => {
-                return Err(Error::System { operation: "comparing memory with", object: format!("process {other}"), cause });
+                return Err(Error::System {
+                    operation: "comparing memory with",
+                    object: format!("process {other}"),
+                    cause,
+                });
             }
         }
     }

@@ -37,7 +37,9 @@ impl Status {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
         let kibibytes = |name| {
-            field(name).and_then(|value| value.split(' ').next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+            field(name)
+                .and_then(|value| value.split(' ').next()?.parse::<u64>().ok())
+                .map_or(0, |kib| kib * 1024)
         };
         let signals = |name| field(name).and_then(|value| u64::from_str_radix(value, 16).ok()).unwrap_or(0);
         Some(Self {

@@ -2,16 +2,18 @@
 
 use crate::arch::{self, VECTOR_LIMIT, VECTOR_STATE};
 use crate::error::{Error, Result};
+use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
 use crate::sys::{memory, pidfd, socket};
 use crate::trace::STEP_SECONDS;
 use crate::trace::blob::BLOB;
 use crate::trace::puppet::Puppet;
-use crate::trace::tracees::{Tracees, ignore_interruption, remaining};
+use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::parasite::{Answer, BUFFER_LENGTH, MAX_RANGES, Order, Range, Start};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags};
+use nix::unistd::Pid;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -58,8 +60,18 @@ impl Parasite {
         &mut self.puppet
     }
 
+    /// That thread's id.
+    pub(crate) fn tid(&self) -> Pid {
+        self.puppet.tid()
+    }
+
     /// Maps and writes the code and its memory, connects it and lets it run.
-    pub(crate) fn inject(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>, page_size: u64) -> Result<()> {
+    pub(crate) fn inject(
+        &mut self,
+        tracees: &mut Tracees,
+        target: BorrowedFd<'_>,
+        page_size: u64,
+    ) -> Result<()> {
         let code_length = (BLOB.len() as u64).next_multiple_of(page_size);
         // start, buffer, frame, stack
         let buffer_offset = page_size;
@@ -164,11 +176,16 @@ impl Parasite {
             match socket::receive(socket, size_of::<Answer>(), false) {
                 Ok((bytes, _)) => {
                     return memory::value_of(&bytes).ok_or_else(|| {
-                        Error::Protocol(format!("the parasite in process {} gave no valid answer", tracees.pid()))
+                        Error::Protocol(format!(
+                            "the parasite in process {} gave no valid answer",
+                            tracees.pid()
+                        ))
                     });
                 }
                 Err(Errno::EAGAIN) => self.wait(tracees, deadline)?,
-                Err(cause) => return Err(Error::system("talking to the parasite in process", tracees.pid())(cause)),
+                Err(cause) => {
+                    return Err(Error::system("talking to the parasite in process", tracees.pid())(cause));
+                }
             }
         }
     }
@@ -180,11 +197,15 @@ impl Parasite {
             PollFd::new(socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(tracees.signals(), PollFlags::POLLIN),
         ];
-        let ready = poll(&mut polled, remaining(deadline)).or_else(ignore_interruption);
+        let ready = wait(&mut polled, Some(remaining(deadline)));
         if ready.map_err(Error::system("waiting for the parasite in process", tracees.pid()))? == 0
             && Instant::now() >= deadline
         {
-            return Err(Error::Timeout { pid: tracees.pid().as_raw(), what: "the parasite in it", seconds: STEP_SECONDS });
+            return Err(Error::Timeout {
+                pid: tracees.pid().as_raw(),
+                what: "the parasite in it",
+                seconds: STEP_SECONDS,
+            });
         }
         tracees.drain_signals();
         while let Some((tid, stop)) = tracees.next_stop()? {
@@ -224,7 +245,12 @@ pub(crate) fn close_in_target(puppet: &mut Puppet, tracees: &mut Tracees, number
 }
 
 /// Unmaps memory of the target.
-pub(crate) fn unmap_in_target(puppet: &mut Puppet, tracees: &mut Tracees, address: u64, length: u64) -> Result<()> {
+pub(crate) fn unmap_in_target(
+    puppet: &mut Puppet,
+    tracees: &mut Tracees,
+    address: u64,
+    length: u64,
+) -> Result<()> {
     let arguments = [address, length, 0, 0, 0, 0];
     puppet.call_checked(tracees, "unmapping memory", libc::SYS_munmap, arguments).map(drop)
 }

@@ -58,7 +58,8 @@ impl Puppet {
         for _ in ["entry", "exit"] {
             self.run_to_system_call(tracees)?;
         }
-        let registers = ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
+        let registers =
+            ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
         registers.map(|registers| registers.result()).ok_or_else(|| tracees.lost())
     }
 
@@ -90,7 +91,13 @@ impl Puppet {
     }
 
     /// Starts a function of one argument on its own stack; the thread runs then.
-    pub(crate) fn start(&mut self, entry: u64, argument: u64, stack_top: u64, tracees: &Tracees) -> Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        entry: u64,
+        argument: u64,
+        stack_top: u64,
+        tracees: &Tracees,
+    ) -> Result<()> {
         self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
         ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())
     }
@@ -165,5 +172,8 @@ pub(crate) fn find_instruction(pid: Pid, mappings: &[Mapping]) -> Result<u64> {
         }
         left -= length;
     }
-    Err(Error::Refused { pid: pid.as_raw(), reason: "no system call instruction was found in its code".into() })
+    Err(Error::Refused {
+        pid: pid.as_raw(),
+        reason: "no system call instruction was found in its code".into(),
+    })
 }

@@ -45,7 +45,10 @@ pub(crate) fn abort_address(pid: Pid, area: &Range<u64>, registers: &Registers) 
 fn read_words<const N: usize>(pid: Pid, address: u64) -> Option<[u64; N]> {
     let mut bytes = vec![0; N * 8];
     let read = read_remote(pid, address, &mut bytes).ok()?;
-    let words: Vec<u64> =
-        bytes.get(..read)?.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?))).collect();
+    let words: Vec<u64> = bytes
+        .get(..read)?
+        .chunks_exact(8)
+        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
+        .collect();
     words.try_into().ok()
 }

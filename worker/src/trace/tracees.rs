@@ -2,12 +2,13 @@
 
 use crate::arch::Registers;
 use crate::error::{Error, Result};
+use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
 use crate::trace::STEP_SECONDS;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -29,6 +30,8 @@ pub(crate) struct Thread {
 pub(crate) struct Tracees {
     pid: Pid,
     threads: BTreeMap<Pid, Thread>,
+    /// Seized, but not stopped yet.
+    running: BTreeSet<Pid>,
     signals: SignalFd,
 }
 
@@ -36,27 +39,45 @@ impl Tracees {
     /// Seizes and stops every thread, until a look at the list finds no new one: then none is left
     /// that could make another.
     pub(crate) fn seize(pid: Pid, directory: &ProcDirectory) -> Result<Self> {
-        let mut tracees = Self { pid, threads: BTreeMap::new(), signals: child_signals()? };
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let tracees = Self::seize_until(pid, directory, deadline)?;
+        match tracees.running.first() {
+            None => Ok(tracees),
+            Some(tid) => Err(tracees.refused(format!(
+                "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an uninterruptible wait \
+                 (a frozen cgroup, vfork, a slow file system), try again later"
+            ))),
+        }
+    }
+
+    /// Seizes every thread and waits until the deadline for them to stop. Those that wait in the kernel
+    /// for a guarded page can't stop before they get it: [`Tracees::wait_for_rest`] then.
+    pub(crate) fn seize_until(pid: Pid, directory: &ProcDirectory, deadline: Instant) -> Result<Self> {
+        let mut tracees =
+            Self { pid, threads: BTreeMap::new(), running: BTreeSet::new(), signals: child_signals()? };
         let mut gone = BTreeSet::new();
         loop {
             let listed = directory.numbers("task")?.into_iter().map(Pid::from_raw);
-            let new: Vec<Pid> =
-                listed.filter(|tid| !tracees.threads.contains_key(tid) && !gone.contains(tid)).collect();
+            let is_known = |tid: &Pid| {
+                tracees.threads.contains_key(tid) || tracees.running.contains(tid) || gone.contains(tid)
+            };
+            let new: Vec<Pid> = listed.filter(|tid| !is_known(tid)).collect();
             if new.is_empty() {
                 break;
             }
-            let mut running = BTreeSet::new();
             for tid in new {
                 if tracees.seize_thread(tid, directory)? {
-                    running.insert(tid);
+                    tracees.running.insert(tid);
                 } else {
                     gone.insert(tid);
                 }
             }
-            tracees.wait_until_stopped(running, directory, deadline)?;
+            tracees.wait_until_stopped(deadline)?;
+            // a thread that vanishes in another's execve tells nobody
+            let listed = directory.numbers("task")?;
+            tracees.running.retain(|tid| listed.contains(&tid.as_raw()));
         }
-        if tracees.threads.is_empty() {
+        if tracees.threads.is_empty() && tracees.running.is_empty() {
             return Err(Error::NoSuchProcess { pid: pid.as_raw() });
         }
         tracees.note_interrupted_calls(directory)?;
@@ -83,36 +104,24 @@ impl Tracees {
         }
     }
 
-    fn wait_until_stopped(
-        &mut self,
-        mut running: BTreeSet<Pid>,
-        directory: &ProcDirectory,
-        deadline: Instant,
-    ) -> Result<()> {
-        while !running.is_empty() {
+    /// Waits for the threads that had not stopped.
+    pub(crate) fn wait_for_rest(&mut self) -> Result<()> {
+        self.wait_until_stopped(Instant::now() + Duration::from_secs(STEP_SECONDS))
+    }
+
+    fn wait_until_stopped(&mut self, deadline: Instant) -> Result<()> {
+        while !self.running.is_empty() {
             match self.next_stop()? {
                 Some((tid, Stop::Trap)) => {
-                    running.remove(&tid);
+                    self.running.remove(&tid);
                     self.note_thread(tid)?;
                 }
                 // it must have its signal first; then it stops as asked
                 Some((tid, Stop::Signal(signal))) => resume(ptrace::resume(tid, signal), tid)?,
                 Some((tid, Stop::SystemCall)) => resume(ptrace::resume(tid, 0), tid)?,
-                Some((tid, Stop::Exited)) => {
-                    running.remove(&tid);
-                }
+                Some((_, Stop::Exited)) => {}
                 None if self.wait_for_child(deadline)? => {}
-                None => {
-                    // a thread that vanishes in another's execve tells nobody
-                    let listed = directory.numbers("task")?;
-                    running.retain(|tid| listed.contains(&tid.as_raw()));
-                    if let Some(tid) = running.first() {
-                        return Err(self.refused(format!(
-                            "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an \
-                             uninterruptible wait (a frozen cgroup, vfork, a slow file system), try again later"
-                        )));
-                    }
-                }
+                None => break,
             }
         }
         Ok(())
@@ -148,7 +157,14 @@ impl Tracees {
 
     /// Ids of its threads, in order.
     pub(crate) fn tids(&self) -> Vec<Pid> {
-        self.threads.keys().copied().collect()
+        self.threads.keys().chain(&self.running).copied().collect()
+    }
+
+    /// Whether a stopped thread is in this range of code.
+    pub(crate) fn is_inside(&self, start: u64, length: u64) -> bool {
+        self.threads
+            .values()
+            .any(|thread| thread.registers.instruction_pointer().wrapping_sub(start) < length)
     }
 
     /// One of its threads.
@@ -216,6 +232,7 @@ impl Tracees {
         let stop = ptrace::next_stop().map_err(Error::system("waiting for threads of process", self.pid))?;
         if let Some((tid, Stop::Exited)) = stop {
             self.threads.remove(&tid);
+            self.running.remove(&tid);
         }
         Ok(stop)
     }
@@ -223,7 +240,7 @@ impl Tracees {
     /// Whether something happened to a thread before the deadline.
     fn wait_for_child(&self, deadline: Instant) -> Result<bool> {
         let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let ready = poll(&mut polled, remaining(deadline)).or_else(ignore_interruption);
+        let ready = wait(&mut polled, Some(remaining(deadline)));
         let ready = ready.map_err(Error::system("waiting for threads of process", self.pid))?;
         self.drain_signals();
         Ok(ready > 0)
@@ -269,16 +286,4 @@ fn resume(result: std::result::Result<(), Errno>, tid: Pid) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(cause) => Err(Error::system("resuming thread", tid)(cause)),
     }
-}
-
-/// Time left, as poll wants it.
-pub(crate) fn remaining(deadline: Instant) -> PollTimeout {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // rounded up, so that a wait does not end just before its deadline and turn in circles
-    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-}
-
-/// A poll that a signal interrupted found nothing.
-pub(crate) fn ignore_interruption(cause: Errno) -> std::result::Result<i32, Errno> {
-    if cause == Errno::EINTR { Ok(0) } else { Err(cause) }
 }

@@ -1,0 +1,85 @@
+//! One worker: a process of its own, from the job to the end of the sleep.
+
+use crate::channel::{Broker, Launcher};
+use crate::confine;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::phase::attach::{Request, attach};
+use crate::phase::dump::dump;
+use crate::phase::free::{NotFreed, free};
+use crate::phase::restore::restore;
+use crate::phase::succeed::{Inheritance, succeed};
+use memcr_policy::Policy;
+use memcr_protocol::deposit::Deposit;
+use memcr_protocol::report::WakeReport;
+use memcr_protocol::worker::WorkerEvent;
+
+/// Puts a process to sleep, keeps it, wakes it. Exit status of the worker.
+pub(crate) fn sleep(
+    request: Request<'_>,
+    policy: &Policy,
+    host: &Host,
+    broker: &Broker,
+    launcher: &Launcher,
+) -> i32 {
+    tell_end(sleep_and_wake(request, policy, host, broker, launcher), broker)
+}
+
+/// Takes over from a worker that has died. Exit status of the worker.
+pub(crate) fn take_over(inheritance: Inheritance, host: &Host, broker: &Broker, launcher: &Launcher) -> i32 {
+    let restored = confine::raise_ptrace().and_then(|()| succeed(inheritance, broker, launcher, host.cores));
+    match restored {
+        // the launcher tells the broker that the worker died and harmed nothing
+        Ok(None) => 0,
+        Ok(Some(report)) => tell_end(Ok(report), broker),
+        Err(error) => tell_end(Err(error), broker),
+    }
+}
+
+fn tell_end(result: Result<WakeReport>, broker: &Broker) -> i32 {
+    match result {
+        Ok(report) => {
+            broker.tell(&WorkerEvent::Awake(report));
+            0
+        }
+        Err(error) => {
+            broker.tell(&WorkerEvent::Failed(error.failure()));
+            1
+        }
+    }
+}
+
+fn sleep_and_wake(
+    request: Request<'_>,
+    policy: &Policy,
+    host: &Host,
+    broker: &Broker,
+    launcher: &Launcher,
+) -> Result<WakeReport> {
+    confine::raise_ptrace()?;
+    let attached = attach(request, policy, broker, launcher)?;
+    let confined = match attached.confine(broker, launcher) {
+        Ok(confined) => confined,
+        Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
+    };
+    let dumped = match dump(&attached, &confined, policy, broker, host) {
+        Ok(dumped) => dumped,
+        Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
+    };
+    let (mut asleep, report) = match free(attached, dumped, &confined, launcher) {
+        Ok(asleep) => asleep,
+        Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
+        Err(NotFreed::Restore(asleep, error)) => {
+            restore(*asleep, &confined, broker, launcher, host.cores)?;
+            return Err(error);
+        }
+    };
+    broker.tell(&WorkerEvent::Asleep(report));
+    if let Err(error) = asleep.wait(policy, broker) {
+        if matches!(error, Error::Lost { .. }) {
+            launcher.leave(&Deposit::Settled, &[])?;
+            return Err(error);
+        }
+    }
+    restore(asleep, &confined, broker, launcher, host.cores)
+}

@@ -1,0 +1,195 @@
+//! The launcher's loop: jobs, deposits, ends of workers.
+
+use crate::channel::{Broker, Launcher};
+use crate::error::{Error, Result};
+use crate::job;
+use crate::launcher::identify::identify;
+use crate::launcher::setup::{Setup, report};
+use crate::launcher::ward::{Next, Ward};
+use crate::phase::attach::Request;
+use crate::sys::{descriptors, poll, process, socket};
+use memcr_protocol::frame::{self, Message as _};
+use memcr_protocol::launcher::{Ending, Job, LauncherReport};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+
+/// Successors of one worker at most; a target that kills three of them is beyond help.
+const MAX_SUCCESSORS: u32 = 3;
+
+/// Serves until the broker is gone and every worker has ended.
+pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
+    let signals = SignalFd::with_flags(
+        &SigSet::from_iter([Signal::SIGCHLD]),
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )
+    .map_err(Error::system("watching", "SIGCHLD"))?;
+    let mut wards: Vec<Ward> = Vec::new();
+    let mut broker_lives = true;
+    report(jobs, &LauncherReport::Ready);
+    while broker_lives || !wards.is_empty() {
+        let mut polled = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        polled.extend(wards.iter().map(|ward| PollFd::new(ward.deposits.as_fd(), PollFlags::POLLIN)));
+        if broker_lives {
+            polled.push(PollFd::new(jobs.as_fd(), PollFlags::POLLIN));
+        }
+        poll::wait(&mut polled, None).map_err(Error::system("waiting for", "jobs"))?;
+        while let Ok(Some(_)) = signals.read_signal() {}
+        for ward in &mut wards {
+            ward.collect();
+        }
+        while let Some((worker, by_itself)) = next_end()? {
+            wards = settle(wards, worker, by_itself, jobs, setup);
+        }
+        if broker_lives {
+            broker_lives = accept(jobs, setup, &mut wards)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes one job, if there is one; whether the broker is still there.
+fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> {
+    let (packet, descriptors) = match socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, false) {
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
+        Err(Errno::ECONNRESET) => return Ok(false),
+        received => received.map_err(Error::system("receiving from", "the broker"))?,
+    };
+    if packet.is_empty() {
+        return Ok(false);
+    }
+    let job =
+        frame::decode(&packet).map_err(|error| Error::Protocol(format!("a job is malformed: {error}")))?;
+    match (job, <[OwnedFd; 4]>::try_from(descriptors)) {
+        (Job::Identify { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
+            let peer = descriptors.first().and_then(identify);
+            report(jobs, &LauncherReport::Identified { ticket, peer });
+        }
+        (Job::Sleep { ticket, options: _ }, Ok(descriptors)) => {
+            start(ticket, descriptors, jobs, setup, wards)
+        }
+        (Job::Setup { .. }, _) => return Err(Error::Protocol("a second set-up".into())),
+        (Job::Identify { .. } | Job::Sleep { .. }, _) => {
+            return Err(Error::Protocol("a job came with the wrong descriptors".into()));
+        }
+    }
+    Ok(true)
+}
+
+/// Forks a worker for a sleep.
+fn start(ticket: u64, descriptors: [OwnedFd; 4], jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) {
+    let [control, client, target, directory] = descriptors;
+    let not_started = || report(jobs, &LauncherReport::Ended { ticket, ending: Ending::NotStarted });
+    let (Ok((ours, theirs)), Ok(target_of_worker)) = (deposit_sockets(), target.try_clone()) else {
+        return not_started();
+    };
+    match process::fork_single_threaded() {
+        Ok(ForkResult::Child) => {
+            // keys of other sleeps are wiped from this copy of the launcher's memory
+            wards.clear();
+            let keep: Vec<RawFd> = [&control, &client, &target_of_worker, &directory, &theirs]
+                .into_iter()
+                .chain(&setup.device)
+                .map(|descriptor| descriptor.as_raw_fd())
+                .chain([libc::STDERR_FILENO])
+                .collect();
+            if descriptors::close_all_but(&keep).is_err() {
+                process::exit_now(1);
+            }
+            let request = Request {
+                client: client.as_fd(),
+                target: target_of_worker,
+                directory: directory.as_fd(),
+                device: setup.device.as_ref().map(|device| device.as_fd()),
+            };
+            let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
+            process::exit_now(job::sleep(request, &setup.policy, &setup.host, &broker, &launcher));
+        }
+        Ok(ForkResult::Parent { child }) => {
+            wards.push(Ward::new(ticket, child, ours, control, target, directory));
+            report(jobs, &LauncherReport::Started { ticket, worker: child.as_raw() });
+        }
+        Err(_) => not_started(),
+    }
+}
+
+fn deposit_sockets() -> std::result::Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// The next worker that has ended, and whether it did so by itself.
+fn next_end() -> Result<Option<(Pid, bool)>> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(worker, _)) => Ok(Some((worker, true))),
+        Ok(WaitStatus::Signaled(worker, _, _)) => Ok(Some((worker, false))),
+        Ok(_) | Err(Errno::ECHILD) => Ok(None),
+        Err(cause) => Err(Error::system("waiting for", "workers")(cause)),
+    }
+}
+
+/// Does what a worker's end asks for.
+fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
+    let Some(position) = wards.iter().position(|ward| ward.worker == worker) else {
+        return wards;
+    };
+    let mut ward = wards.swap_remove(position);
+    ward.collect();
+    let ending = match ward.next(by_itself) {
+        Next::Successor if ward.successors < MAX_SUCCESSORS => {
+            return succeed(wards, ward, jobs, setup);
+        }
+        Next::Successor | Next::Lost if ward.is_asleep() => Ending::DiedAsleep,
+        Next::Successor | Next::Lost => Ending::DiedUnharmed,
+        Next::Nothing if by_itself && (ward.successors == 0 || ward.was_asleep()) => Ending::Exited,
+        Next::Nothing => Ending::DiedUnharmed,
+    };
+    ward.remove_image();
+    report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
+    wards
+}
+
+/// Forks a successor for a worker that died.
+fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
+    let ended = |ward: &Ward| {
+        let ending = if ward.is_asleep() { Ending::DiedAsleep } else { Ending::DiedUnharmed };
+        report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
+    };
+    let Ok((ours, theirs)) = deposit_sockets() else {
+        ended(&ward);
+        return wards;
+    };
+    match process::fork_single_threaded() {
+        Ok(ForkResult::Child) => {
+            wards.clear();
+            let (inheritance, control) = ward.into_inheritance();
+            let mut keep = vec![
+                libc::STDERR_FILENO,
+                control.as_raw_fd(),
+                theirs.as_raw_fd(),
+                inheritance.target.as_raw_fd(),
+            ];
+            if let Some((image, guard, _)) = &inheritance.sleep {
+                keep.extend([image.as_raw_fd(), guard.as_raw_fd()]);
+            }
+            if descriptors::close_all_but(&keep).is_err() {
+                process::exit_now(1);
+            }
+            let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
+            process::exit_now(job::take_over(inheritance, &setup.host, &broker, &launcher));
+        }
+        Ok(ForkResult::Parent { child }) => {
+            ward.worker = child;
+            ward.deposits = ours;
+            ward.successors += 1;
+            report(jobs, &LauncherReport::Succeeded { ticket: ward.ticket, worker: child.as_raw() });
+            wards.push(ward);
+        }
+        Err(_) => ended(&ward),
+    }
+    wards
+}

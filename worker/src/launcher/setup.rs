@@ -1,0 +1,100 @@
+//! Setting up: the first job says how the daemon was started; then rights are given up for good.
+
+use crate::confine;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::launcher::filter;
+use crate::sys::{process, socket};
+use memcr_policy::{Names, Policy, SIZE_LIMIT};
+use memcr_protocol::frame::{self, Message as _};
+use memcr_protocol::launcher::{Job, LauncherReport};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Group, User};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+
+/// What every job needs.
+pub(super) struct Setup {
+    pub(super) policy: Policy,
+    pub(super) device: Option<OwnedFd>,
+    pub(super) host: Host,
+}
+
+/// Receives the set-up, then confines this process.
+pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
+    // signals of a terminal or of a service manager are the broker's business: it wakes the sleepers first
+    let mask: SigSet =
+        [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE]
+            .into_iter()
+            .collect();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(Error::system("blocking", "signals"))?;
+    umask(Mode::from_bits_truncate(0o077));
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Error::system("forbidding", "core dumps"))?;
+    process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
+    process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
+    let host = Host::read()?;
+    let (policy, device) = receive(jobs)?;
+    confine::keep_ptrace_permitted()?;
+    confine::install(&filter::filter())?;
+    Ok(Setup { policy, device, host })
+}
+
+fn receive(jobs: &OwnedFd) -> Result<(Policy, Option<OwnedFd>)> {
+    let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
+        .map_err(Error::system("receiving from", "the broker"))?;
+    let job = frame::decode(&packet)
+        .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
+    let Job::Setup { policy, userfaultfd, listen_group } = job else {
+        return Err(Error::Protocol("the first job is no set-up".into()));
+    };
+    let mut descriptors = descriptors.into_iter();
+    let file = if policy.is_some() { descriptors.next() } else { None };
+    let device = if userfaultfd { descriptors.next() } else { None };
+    if file.is_some() != policy.is_some() || device.is_some() != userfaultfd || descriptors.next().is_some() {
+        return Err(Error::Protocol("the set-up came with other descriptors than it says".into()));
+    }
+    let policy = match policy.zip(file) {
+        None => Policy::builtin(listen_group),
+        Some((source, file)) => read_policy(file.into(), &source.path)?,
+    };
+    Ok((policy, device))
+}
+
+/// Reads the file from its start, wherever the broker's own reading left off.
+fn read_policy(mut file: File, path: &str) -> Result<Policy> {
+    use std::io::Seek as _;
+    let failed = |error: std::io::Error| Error::Unsupported(format!("reading policy file {path}: {error}"));
+    file.rewind().map_err(failed)?;
+    let mut text = String::new();
+    file.take(SIZE_LIMIT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    Policy::parse(&text, &Accounts)
+        .map_err(|error| Error::Unsupported(format!("policy file {path}: {error}")))
+}
+
+/// The system's account database.
+struct Accounts;
+
+impl Names for Accounts {
+    fn user(&self, name: &str) -> Option<u32> {
+        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+    }
+}
+
+/// Sends a report; a broker that is gone needs none.
+pub(super) fn report(jobs: &OwnedFd, report: &LauncherReport) {
+    if let Ok(frame) = frame::encode(report) {
+        let _ = socket::send(jobs, &frame, &[]);
+    }
+}
+
+/// Tells the broker why there will be no launcher.
+pub(super) fn tell_failure(jobs: &OwnedFd, error: &Error) {
+    report(jobs, &LauncherReport::SetupFailed { reason: error.to_string() });
+}

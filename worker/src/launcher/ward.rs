@@ -1,0 +1,152 @@
+//! What the launcher keeps for one worker, so that its death harms nobody.
+
+use crate::image::Key;
+use crate::phase::image_file;
+use crate::phase::succeed::Inheritance;
+use crate::sys::{memory, pidfd, socket};
+use memcr_protocol::deposit::{Debris, Deposit};
+use memcr_protocol::frame::{self, Message as _};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use zeroize::Zeroizing;
+
+/// One worker and what it has deposited.
+pub(super) struct Ward {
+    /// Ticket of its job.
+    pub(super) ticket: u64,
+    /// Its process.
+    pub(super) worker: Pid,
+    /// The launcher's end of the deposit socket.
+    pub(super) deposits: OwnedFd,
+    /// The worker's control socket, for a successor.
+    pub(super) control: OwnedFd,
+    /// The target's pidfd.
+    target: OwnedFd,
+    directory: OwnedFd,
+    image: Option<(String, u64)>,
+    debris: Option<Debris>,
+    sleep: Option<(File, OwnedFd, Key)>,
+    exit_kill: bool,
+    settled: bool,
+    /// Whether there was ever something to restore.
+    slept: bool,
+    /// Successors there have been.
+    pub(super) successors: u32,
+}
+
+/// What to do after a worker's death.
+pub(super) enum Next {
+    /// Nothing of ours is left.
+    Nothing,
+    /// A successor must take over.
+    Successor,
+    /// The target dies with its worker, or is dead.
+    Lost,
+}
+
+impl Ward {
+    /// A worker that has just been forked.
+    pub(super) fn new(
+        ticket: u64,
+        worker: Pid,
+        deposits: OwnedFd,
+        control: OwnedFd,
+        target: OwnedFd,
+        directory: OwnedFd,
+    ) -> Self {
+        Self {
+            ticket,
+            worker,
+            deposits,
+            control,
+            target,
+            directory,
+            image: None,
+            debris: None,
+            sleep: None,
+            exit_kill: false,
+            settled: false,
+            slept: false,
+            successors: 0,
+        }
+    }
+
+    /// Takes all deposits that are there; whether the socket is still of use.
+    pub(super) fn collect(&mut self) -> bool {
+        loop {
+            match socket::receive(&self.deposits, Deposit::LIMIT + frame::PREFIX_LENGTH, false) {
+                Ok((packet, _)) if packet.is_empty() => return false,
+                Ok((packet, descriptors)) => {
+                    let packet = Zeroizing::new(packet);
+                    match frame::decode(&packet) {
+                        Ok(deposit) => self.keep(deposit, descriptors),
+                        // a confined worker that sends nonsense has been captured: it gets no successor
+                        Err(_) => return false,
+                    }
+                }
+                Err(nix::errno::Errno::EAGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn keep(&mut self, deposit: Deposit, descriptors: Vec<OwnedFd>) {
+        match deposit {
+            Deposit::Image { name, inode } => self.image = Some((name, inode)),
+            Deposit::Debris(debris) => self.debris = Some(debris),
+            Deposit::ExitKill => self.exit_kill = true,
+            Deposit::Settled => {
+                self.settled = true;
+                self.sleep = None;
+            }
+            Deposit::Sleep { key } => {
+                let key = Key::from_bytes(key);
+                // a key that can't be locked is still wiped; refusing it would lose the target
+                let _ = memory::lock(key.bytes());
+                let mut descriptors = descriptors.into_iter();
+                if let (Some(image), Some(guard)) = (descriptors.next(), descriptors.next()) {
+                    self.slept = true;
+                    self.sleep = Some((image.into(), guard, key));
+                }
+            }
+        }
+    }
+
+    /// What to do now that its worker has ended, by itself or not.
+    pub(super) fn next(&self, by_itself: bool) -> Next {
+        let dead = pidfd::has_exited(self.target.as_fd()).unwrap_or(true);
+        if self.settled || by_itself && self.sleep.is_none() {
+            Next::Nothing
+        } else if dead || self.exit_kill {
+            Next::Lost
+        } else if self.sleep.is_some() || self.debris.is_some() {
+            Next::Successor
+        } else {
+            Next::Nothing
+        }
+    }
+
+    /// Whether memory of the target may have been freed.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.sleep.is_some() || self.exit_kill
+    }
+
+    /// Whether there ever was something to restore, so that its last worker told how that went.
+    pub(super) fn was_asleep(&self) -> bool {
+        self.slept
+    }
+
+    /// Hands over to a successor; only of use in the child that becomes one.
+    pub(super) fn into_inheritance(self) -> (Inheritance, OwnedFd) {
+        let debris = self.debris.unwrap_or_default();
+        (Inheritance { target: self.target, debris, sleep: self.sleep }, self.control)
+    }
+
+    /// Removes the image.
+    pub(super) fn remove_image(&mut self) {
+        if let Some((name, inode)) = self.image.take() {
+            image_file::remove(self.directory.as_fd(), &name, inode);
+        }
+    }
+}
