@@ -39,7 +39,7 @@ impl Client {
 
     /// Runs the command to its end.
     pub fn run(&self, words: &[&str]) -> Outcome {
-        Outcome::of(self.command(words).output().expect("cannot run memcr-client"))
+        Outcome::of(&self.command(words).output().expect("cannot run memcr-client"))
     }
 
     /// Puts a process to sleep.
@@ -92,7 +92,7 @@ pub struct Running {
 impl Running {
     /// Waits for its end.
     pub fn finish(self) -> Outcome {
-        Outcome::of(self.child.wait_with_output().expect("cannot wait for memcr-client"))
+        Outcome::of(&self.child.wait_with_output().expect("cannot wait for memcr-client"))
     }
 
     /// Kills it.
@@ -103,7 +103,7 @@ impl Running {
 }
 
 impl Outcome {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
             output: String::from_utf8_lossy(&output.stdout).into_owned(),

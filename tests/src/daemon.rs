@@ -28,6 +28,7 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Setup {
     way: Way,
+    has_group: bool,
     policy: Option<String>,
     images: Option<PathBuf>,
     arguments: Vec<String>,
@@ -47,12 +48,18 @@ impl Setup {
     /// Started by root, built-in policy, an image directory of its own.
     pub fn new() -> Self {
         let scratch = Scratch::new();
-        Self { way: Way::Root, policy: None, images: None, arguments: Vec::new(), scratch }
+        Self { way: Way::Root, has_group: true, policy: None, images: None, arguments: Vec::new(), scratch }
     }
 
     /// Gets its capability in this way.
     pub fn way(mut self, way: Way) -> Self {
         self.way = way;
+        self
+    }
+
+    /// Listens on a socket that everybody may connect to.
+    pub fn without_group(mut self) -> Self {
+        self.has_group = false;
         self
     }
 
@@ -74,6 +81,11 @@ impl Setup {
         self
     }
 
+    /// The directory that it will have.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
     /// The command that starts it, and its image directory.
     pub fn command(&self) -> (Command, PathBuf) {
         let directory = self.scratch.path();
@@ -86,7 +98,9 @@ impl Setup {
         });
         let mut command = self.program();
         command.arg("-l").arg(self.socket()).arg("-d").arg(&images);
-        command.args(["-g", &cast().socket_group.to_string()]);
+        if self.has_group {
+            command.args(["-g", &cast().socket_group.to_string()]);
+        }
         if let Some(policy) = &self.policy {
             command.arg("--policy").arg(self.scratch.file("policy.toml", policy));
         }

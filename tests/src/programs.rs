@@ -61,7 +61,17 @@ impl Redis {
         let directory = scratch.directory_of(&cast().target, "redis");
         let socket = directory.join("redis.sock");
         let mut command = cast().target.command(required("/usr/bin/redis-server", "redis-server"));
-        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", "--dir"]);
+        command.args([
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--enable-debug-command",
+            "yes",
+            "--dir",
+        ]);
         command.arg(&directory).arg("--unixsocket").arg(&socket);
         let redis = Self { program: Program::start(&mut command), socket };
         wait::until("redis answers", || UnixStream::connect(&redis.socket).is_ok());
@@ -118,7 +128,9 @@ impl Postgres {
         let directory = scratch.directory_of(&cast().target, "postgres");
         let program = |name: &str| required(&format!("{POSTGRES}/{name}"), "postgresql").to_owned();
         let mut initdb = cast().target.command(program("initdb"));
-        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"]).arg(directory.join("cluster"));
+        initdb
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--pgdata"])
+            .arg(directory.join("cluster"));
         let output = initdb.output().expect("cannot run initdb");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let mut command = cast().target.command(program("postgres"));

@@ -36,7 +36,8 @@ fn a_hundred_cycles_leave_no_difference() {
 /// Without the signal that its interval timer may have pending just now.
 fn settled_snapshot(pid: i32) -> Snapshot {
     wait::until("the timer's signal is taken", || {
-        procfs::Status::of(pid).is_some_and(|status| status.hexadecimal("ShdPnd") & (1 << (libc::SIGALRM - 1)) == 0)
+        procfs::Status::of(pid)
+            .is_some_and(|status| status.hexadecimal("ShdPnd") & (1 << (libc::SIGALRM - 1)) == 0)
     });
     Snapshot::of(pid)
 }
@@ -126,7 +127,9 @@ fn a_stopped_process_stays_stopped_and_is_intact_when_continued() {
     wait::until("it is stopped", || state_of(&target) == 'T');
     daemon.put_to_sleep(&target);
     daemon.client().restore(target.pid()).expect_status(0);
-    wait::holds_for("it stays stopped", Duration::from_millis(200), || matches!(state_of(&target), 'T' | 't'));
+    wait::holds_for("it stays stopped", Duration::from_millis(200), || {
+        matches!(state_of(&target), 'T' | 't')
+    });
     target.signal(Signal::SIGCONT);
     target.assert_intact();
 }
@@ -138,7 +141,9 @@ fn stop_and_continue_sent_to_a_sleeper_take_effect_at_the_wake_and_harm_nothing(
     daemon.put_to_sleep(&target);
     for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
         target.signal(signal);
-        wait::holds_for("it sleeps on", Duration::from_millis(100), || procfs::tracer(target.pid()).is_some());
+        wait::holds_for("it sleeps on", Duration::from_millis(100), || {
+            procfs::tracer(target.pid()).is_some()
+        });
     }
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();
@@ -166,5 +171,7 @@ fn a_sleeper_that_is_killed_disappears_from_the_list_and_is_on_record() {
     assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
     wait::until("its entry disappears", || daemon.client().listed().is_empty());
     wait::until("its image disappears", || daemon.image_names().is_empty());
-    wait::until("it is on record", || daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "target-lost"));
+    wait::until("it is on record", || {
+        daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "target-lost")
+    });
 }

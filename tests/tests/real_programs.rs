@@ -40,7 +40,8 @@ fn postgres_goes_on_with_an_open_transaction() {
     let daemon = Daemon::start();
     let postgres = Postgres::start(daemon.scratch());
     let mut session = postgres.connect();
-    session.ask("CREATE TABLE notes (text text); BEGIN; INSERT INTO notes VALUES ('written before the sleep');");
+    session
+        .ask("CREATE TABLE notes (text text); BEGIN; INSERT INTO notes VALUES ('written before the sleep');");
     session.ask("DECLARE series CURSOR FOR SELECT n FROM generate_series(1, 300000) AS n ORDER BY -n DESC;");
     assert_eq!(session.ask("FETCH 3 FROM series;"), ["1", "2", "3"]);
     let backend: i32 = session.ask("SELECT pg_backend_pid();")[0].parse().expect("a pid");
@@ -53,7 +54,10 @@ fn postgres_goes_on_with_an_open_transaction() {
         daemon.client().restore(pid).expect_status(0);
     }
 
-    assert_eq!(session.ask("FETCH 2 FROM series; SELECT text FROM notes;"), ["4", "5", "written before the sleep"]);
+    assert_eq!(
+        session.ask("FETCH 2 FROM series; SELECT text FROM notes;"),
+        ["4", "5", "written before the sleep"]
+    );
     let mut other = postgres.connect();
     assert_eq!(other.ask("SELECT count(*) FROM notes;"), ["0"], "the transaction is still open");
     session.ask("COMMIT;");
@@ -120,7 +124,9 @@ fn nginx_serves_afterwards_also_what_was_asked_while_it_slept() {
     daemon.client().checkpoint(worker).expect_status(0);
     let mut late = nginx.connect();
     programs::send_request(&mut late);
-    wait::holds_for("the worker of nginx sleeps", Duration::from_millis(100), || procfs::tracer(worker).is_some());
+    wait::holds_for("the worker of nginx sleeps", Duration::from_millis(100), || {
+        procfs::tracer(worker).is_some()
+    });
     daemon.client().restore(worker).expect_status(0);
 
     assert_eq!(programs::read_answer(&mut late), PAGE);

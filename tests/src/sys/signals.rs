@@ -94,9 +94,6 @@ pub fn start_interval_timer(interval: std::time::Duration) {
     };
     let timer = libc::itimerval { it_interval: interval, it_value: interval };
     // SAFETY: reads one itimerval.
-    assert_eq!(
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) },
-        0,
-        "setitimer"
-    );
+    let outcome = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    assert_eq!(outcome, 0, "setitimer");
 }

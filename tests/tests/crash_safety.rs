@@ -1,0 +1,170 @@
+//! Invariants 1 and 2: whatever of ours dies, no target runs on wrong memory, and none is killed
+//! that could be saved.
+
+use memcr_tests::content::Sequence;
+use memcr_tests::daemon::{Daemon, Setup, Way, send};
+use memcr_tests::procfs;
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+use memcr_tests::wait;
+use nix::sys::signal::Signal;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+fn sample(mib: &str) -> Target {
+    Target::start(&cast().target, "sample-memory", &[mib, "9", "3"])
+}
+
+fn wait_until_awake(target: &Target) {
+    wait::until(&format!("the target {} is awake", target.pid()), || target.is_awake());
+}
+
+#[test]
+fn a_sleeper_whose_worker_is_killed_wakes_with_its_memory() {
+    let daemon = Daemon::start();
+    let mut target = sample("32");
+    for _ in 0..5 {
+        let worker = daemon.put_to_sleep(&target);
+        send(worker, Signal::SIGKILL);
+        wait_until_awake(&target);
+        target.assert_intact();
+        wait::until("its entry disappears", || daemon.client().listed().is_empty());
+    }
+    assert!(daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "worker-replaced"));
+    assert!(daemon.image_names().is_empty(), "{:?}", daemon.image_names());
+}
+
+#[test]
+fn without_the_full_guard_a_sleeper_dies_with_its_worker() {
+    let daemon = Setup::new().way(Way::Ambient).start();
+    let mut target = sample("16");
+    let outcome = daemon.client().checkpoint(target.pid()).expect_status(0);
+    assert_eq!(outcome.json()["report"]["guard"], "exit-kill");
+    send(procfs::tracer(target.pid()).expect("a worker"), Signal::SIGKILL);
+    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
+    assert_eq!(target.line_within(Duration::from_millis(1)), None);
+    wait::until("it is on record", || {
+        daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "target-lost")
+    });
+    wait::until("its image disappears", || daemon.image_names().is_empty());
+}
+
+#[test]
+fn a_worker_killed_at_any_moment_of_a_checkpoint_harms_nothing() {
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |time| time.as_nanos() as u64);
+    println!("seed {seed}");
+    let mut numbers = Sequence::new(seed);
+    let daemon = Daemon::start();
+    let mut target = sample("64");
+    for round in 0..40 {
+        let running = daemon.client().start_checkpoint(target.pid());
+        let worker = wait::until_some("there is a worker", wait::BOUND, || daemon.workers().first().copied());
+        wait::let_pass(Duration::from_micros(numbers.below(120_000)));
+        send(worker, Signal::SIGKILL);
+        let outcome = running.finish();
+        assert!(matches!(outcome.status, 0 | 4), "round {round} of seed {seed}: {}", outcome.errors);
+        wait_until_awake(&target);
+        wait::until("no worker is left", || daemon.workers().is_empty());
+        target.assert_intact();
+    }
+    let descriptors = procfs::descriptors(target.pid());
+    assert_eq!(descriptors.len(), 3, "something of ours is left in the target: {descriptors:?}");
+    assert!(daemon.image_names().is_empty(), "{:?}", daemon.image_names());
+    // and it still can be put to sleep
+    daemon.put_to_sleep(&target);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn all_sleepers_wake_when_the_broker_is_killed() {
+    let mut daemon = Daemon::start();
+    let mut targets: Vec<Target> = (0..5).map(|_| sample("24")).collect();
+    targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_for_end();
+    for target in &mut targets {
+        wait_until_awake(target);
+        target.assert_intact();
+    }
+    daemon.wait_for_the_others();
+    wait::until("all images disappear", || daemon.image_names().is_empty());
+}
+
+#[test]
+fn all_sleepers_wake_when_the_daemon_is_told_to_end() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = Daemon::start();
+        let mut targets: Vec<Target> = (0..4).map(|_| sample("24")).collect();
+        targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+        daemon.signal(signal);
+        assert_eq!(daemon.wait_for_end().code(), Some(0), "{signal}");
+        for target in &mut targets {
+            assert!(target.is_awake(), "the daemon ended before the target {} was awake", target.pid());
+            target.assert_intact();
+        }
+        daemon.wait_for_the_others();
+        assert!(daemon.image_names().is_empty());
+        let woken = daemon.audit().iter().filter(|record| record["event"] == "woken").count();
+        assert_eq!(woken, targets.len());
+    }
+}
+
+#[test]
+fn all_sleepers_wake_when_the_launcher_is_killed() {
+    let mut daemon = Daemon::start();
+    let mut targets: Vec<Target> = (0..3).map(|_| sample("16")).collect();
+    targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+    send(daemon.launcher(), Signal::SIGKILL);
+    for target in &mut targets {
+        wait_until_awake(target);
+        target.assert_intact();
+    }
+    assert_eq!(daemon.wait_for_end().code(), Some(1));
+}
+
+#[test]
+fn when_all_of_ours_die_at_once_the_sleeper_waits_and_never_reads_zeros() {
+    let daemon = Daemon::start();
+    let mut target = sample("16");
+    let worker = daemon.put_to_sleep(&target);
+    let all = [daemon.pid(), daemon.launcher(), worker];
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        all.iter().for_each(|pid| send(*pid, signal));
+    }
+    wait::until("all are dead", || all.iter().all(|pid| !procfs::is_alive(*pid)));
+    wait::until("nobody traces the target", || procfs::tracer(target.pid()).is_none());
+    target.say("check");
+    let answer = target.line_within(Duration::from_secs(1));
+    assert_eq!(answer, None, "the target ran on without its memory");
+    assert!(procfs::is_alive(target.pid()));
+}
+
+#[test]
+fn a_restore_during_a_checkpoint_calls_it_off() {
+    let daemon = Daemon::start();
+    let mut target = sample("512");
+    let checkpoint = daemon.client().start_checkpoint(target.pid());
+    wait::until("the checkpoint is under way", || {
+        matches!(daemon.client().state(target.pid()).as_str(), "attaching" | "dumping")
+    });
+    daemon.client().restore(target.pid()).expect_status(0);
+    checkpoint.finish().expect_status(4).expect_words(&["called off"]);
+    assert!(target.is_awake());
+    target.assert_intact();
+    assert!(daemon.image_names().is_empty());
+}
+
+#[test]
+fn a_checkpoint_goes_on_when_its_client_is_gone() {
+    let daemon = Daemon::start();
+    let mut target = sample("128");
+    let checkpoint = daemon.client().start_checkpoint(target.pid());
+    wait::until("there is a worker", || !daemon.workers().is_empty());
+    checkpoint.kill();
+    wait::until("it sleeps", || daemon.client().state(target.pid()) == "asleep");
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}

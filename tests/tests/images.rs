@@ -1,0 +1,141 @@
+//! What happens to a sleeper when the disk is full, or its image is changed behind our back.
+
+use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+use memcr_tests::wait;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(path: PathBuf, size: &str) -> Self {
+        let owner = &cast().daemon;
+        let options = format!("size={size},uid={},gid={},mode=700", owner.uid, owner.gid);
+        let kind = Some("tmpfs");
+        mount(kind, &path, kind, MsFlags::MS_NOSUID, Some(options.as_str())).expect("cannot mount a tmpfs");
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_checkpoint_and_leaves_the_target_unharmed() {
+    let setup = Setup::new();
+    let disk = SmallDisk::at(setup.scratch().directory_of(&cast().daemon, "small"), "8m");
+    let daemon = setup.images(disk.path()).start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["64", "4", "2"]);
+    for _ in 0..3 {
+        daemon.client().checkpoint(target.pid()).expect_status(4).expect_words(&["no space left"]);
+        assert!(target.is_awake());
+        target.assert_intact();
+        assert!(daemon.image_names().is_empty(), "{:?}", daemon.image_names());
+    }
+    let records = daemon.audit_of(target.pid());
+    assert!(
+        records.iter().any(|record| record["outcome"] == "failed" && record["code"] == "storage"),
+        "{records:?}"
+    );
+    // what fits is put to sleep all the same
+    let mut small = Target::start(&cast().target, "sample-memory", &["4"]);
+    daemon.put_to_sleep(&small);
+    daemon.client().restore(small.pid()).expect_status(0);
+    small.assert_intact();
+}
+
+/// Puts a target to sleep, lets `change` have its image, and expects the target to be lost.
+fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["32", "8", "2"]);
+    daemon.put_to_sleep(&target);
+    let path = daemon.images().join(format!("pages-{}.img", target.pid()));
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("root may open the image");
+    change(&file, file.metadata().expect("its size").len());
+    daemon.client().restore(target.pid()).expect_status(5).expect_words(&["image"]);
+    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
+    let records = daemon.audit_of(target.pid());
+    let is_lost =
+        |record: &serde_json::Value| record["action"] == "restore" && record["code"] == "target-lost";
+    assert!(records.iter().any(is_lost), "{records:?}");
+    wait::until("its image disappears", || daemon.image_names().is_empty());
+    assert!(daemon.client().listed().is_empty());
+}
+
+fn flip(file: &std::fs::File, offset: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("the image is that long");
+    file.write_all_at(&[byte[0] ^ 0x10], offset).expect("root may write the image");
+}
+
+#[test]
+fn a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it() {
+    assert_lost_after(|file, length| flip(file, length / 2));
+}
+
+#[test]
+fn a_flipped_byte_in_the_header_kills_the_target() {
+    assert_lost_after(|file, _| flip(file, 9));
+}
+
+#[test]
+fn a_flipped_byte_at_the_end_kills_the_target() {
+    assert_lost_after(|file, length| flip(file, length - 3));
+}
+
+#[test]
+fn an_image_cut_short_kills_the_target() {
+    assert_lost_after(|file, length| file.set_len(length / 2).expect("root may cut the image"));
+}
+
+#[test]
+fn an_image_that_belongs_to_another_sleep_is_not_taken() {
+    let daemon = Daemon::start();
+    let mut targets = [1, 2].map(|seed| {
+        let target = Target::start(&cast().target, "sample-memory", &["16", &format!("{seed}")]);
+        daemon.put_to_sleep(&target);
+        target
+    });
+    let [one, other] =
+        targets.each_ref().map(|target| daemon.images().join(format!("pages-{}.img", target.pid())));
+    let foreign = std::fs::read(other).expect("root may read it");
+    let file = std::fs::File::options().write(true).truncate(true).open(one).expect("root may open it");
+    file.write_all_at(&foreign, 0).expect("root may write it");
+    daemon.client().restore(targets[0].pid()).expect_status(5);
+    assert_eq!(targets[0].wait_for_end().signal(), Some(libc::SIGKILL));
+    daemon.client().restore(targets[1].pid()).expect_status(0);
+    targets[1].assert_intact();
+}
+
+#[test]
+fn a_file_of_that_name_that_a_stranger_made_is_neither_used_nor_followed() {
+    let setup = Setup::new();
+    let images = setup.scratch().path().join("shared");
+    std::fs::create_dir(&images).expect("cannot make a directory");
+    memcr_tests::scratch::set_mode(&images, 0o777);
+    let victim = setup.scratch().directory_of(&cast().daemon, "victim").join("file");
+    std::fs::write(&victim, "precious").expect("cannot write");
+    std::os::unix::fs::chown(&victim, Some(cast().daemon.uid), None).expect("cannot chown");
+    let daemon = setup.images(&images).start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
+    std::os::unix::fs::symlink(&victim, images.join(format!("pages-{}.img", target.pid()))).expect("a link");
+    let outcome = daemon.client().checkpoint(target.pid());
+    assert!(matches!(outcome.status, 0 | 4), "{}", outcome.errors);
+    assert_eq!(std::fs::read_to_string(&victim).expect("root may read it"), "precious");
+    if outcome.status == 0 {
+        daemon.client().restore(target.pid()).expect_status(0);
+    }
+    target.assert_intact();
+}

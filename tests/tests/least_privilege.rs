@@ -1,0 +1,115 @@
+//! Invariant 4: what each process may do, as /proc tells, in every way of starting.
+
+use memcr_tests::daemon::{Daemon, Setup, Way};
+use memcr_tests::procfs::{self, Status};
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+
+const SYS_PTRACE: u64 = 1 << 19;
+
+#[test]
+fn started_by_root_every_process_ends_up_with_the_least_privilege() {
+    assert_least_privilege(Way::Root);
+}
+
+#[test]
+fn started_with_an_ambient_capability_every_process_ends_up_with_the_least_privilege() {
+    assert_least_privilege(Way::Ambient);
+}
+
+#[test]
+fn started_from_a_file_with_the_capability_every_process_ends_up_with_the_least_privilege() {
+    assert_least_privilege(Way::FileCapability);
+}
+
+/// Measures all three processes while a target sleeps, and wakes it.
+fn assert_least_privilege(way: Way) {
+    let daemon = Setup::new().way(way).start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
+    let worker = daemon.put_to_sleep(&target);
+    assert_eq!(daemon.workers(), [worker]);
+    for (role, pid, permitted) in
+        [("broker", daemon.pid(), 0), ("launcher", daemon.launcher(), SYS_PTRACE), ("worker", worker, 0)]
+    {
+        assert_confined(role, pid, permitted);
+    }
+    assert_little_open(&daemon, worker);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+fn assert_confined(role: &str, pid: i32, permitted: u64) {
+    for tid in procfs::threads(pid) {
+        let status = Status::of_thread(pid, tid).expect("a status");
+        let set = |name| status.hexadecimal(name);
+        assert_eq!(set("CapPrm"), permitted, "{role}: CapPrm");
+        assert_eq!(set("CapEff"), 0, "{role}: CapEff");
+        assert_eq!(set("CapInh"), 0, "{role}: CapInh");
+        assert_eq!(set("CapAmb"), 0, "{role}: CapAmb");
+        assert_eq!(status.field("NoNewPrivs"), "1", "{role}: NoNewPrivs");
+        assert_eq!(status.field("Seccomp"), "2", "{role}: Seccomp");
+        let user = cast().daemon.uid.to_string();
+        assert!(
+            status.field("Uid").split_whitespace().all(|uid| uid == user),
+            "{role}: Uid {}",
+            status.field("Uid")
+        );
+        let group = cast().daemon.gid.to_string();
+        assert!(
+            status.field("Gid").split_whitespace().all(|gid| gid == group),
+            "{role}: Gid {}",
+            status.field("Gid")
+        );
+    }
+    // what is not dumpable belongs to root
+    assert_eq!(procfs::owner(pid), 0, "the {role} is dumpable");
+}
+
+/// Neither the launcher nor the worker inherited the listening socket, the audit log or a client.
+fn assert_little_open(daemon: &Daemon, worker: i32) {
+    for (role, pid) in [("launcher", daemon.launcher()), ("worker", worker)] {
+        for number in procfs::descriptors(pid) {
+            let target = procfs::descriptor_target(pid, number);
+            assert!(!target.contains("audit.log"), "the {role} holds the audit log");
+        }
+    }
+    let environment =
+        std::fs::read(format!("/proc/{}/environ", daemon.launcher())).expect("root may read it");
+    assert!(environment.is_empty(), "the launcher has an environment");
+}
+
+#[test]
+fn a_user_that_may_not_create_images_gets_a_private_directory() {
+    let setup = Setup::new();
+    let images = setup.scratch().path().join("of-root");
+    std::fs::create_dir(&images).expect("cannot make a directory");
+    memcr_tests::scratch::set_mode(&images, 0o755);
+    let daemon = setup.images(&images).start();
+    let target = Target::start(&cast().target, "sample-memory", &["4"]);
+    daemon.put_to_sleep(&target);
+    let names = daemon.image_names();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let private = std::fs::metadata(images.join(&names[0])).expect("a directory");
+    assert!(private.is_dir());
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&private), cast().daemon.uid);
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&private) & 0o777, 0o700);
+    daemon.client().restore(target.pid()).expect_status(0);
+}
+
+#[test]
+fn an_image_belongs_to_the_daemon_alone_and_shows_nothing_of_the_memory() {
+    let daemon = Daemon::start();
+    let target = Target::start(&cast().target, "sample-memory", &["8"]);
+    daemon.put_to_sleep(&target);
+    assert_eq!(daemon.image_names(), [format!("pages-{}.img", target.pid())]);
+    let path = daemon.images().join(&daemon.image_names()[0]);
+    let metadata = std::fs::metadata(&path).expect("an image");
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&metadata) & 0o777, 0o600);
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), cast().daemon.uid);
+    let image = std::fs::read(&path).expect("root may read it");
+    for word in [&b"kernel socket"[..], b"sleep memory", b"policy\n"] {
+        assert!(!image.windows(word.len()).any(|window| window == word), "the image shows text");
+    }
+    daemon.client().restore(target.pid()).expect_status(0);
+    assert!(daemon.image_names().is_empty());
+}

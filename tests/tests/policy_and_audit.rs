@@ -1,0 +1,214 @@
+//! Invariants 5 and 8: who may do what is decided from the client's own socket, and every request
+//! leaves a record.
+
+use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::procfs;
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn sample() -> Target {
+    Target::start(&cast().target, "sample-memory", &["4"])
+}
+
+/// The last record about this process with this action.
+fn last_record(daemon: &Daemon, target: i32, action: &str) -> Value {
+    let mut records = daemon.audit_of(target);
+    records.retain(|record| record["action"] == action);
+    records.pop().unwrap_or_else(|| panic!("no record of a {action} of {target}"))
+}
+
+#[test]
+fn a_denied_client_gets_nothing_and_is_on_record() {
+    let daemon = Setup::new().without_group().start();
+    let mut target = sample();
+    let before = procfs::Snapshot::of(target.pid());
+    for user in [&cast().nobody, &cast().stranger] {
+        let client = daemon.client_of(user);
+        client.checkpoint(target.pid()).expect_status(2);
+        let record = last_record(&daemon, target.pid(), "checkpoint");
+        assert_eq!((&record["outcome"], &record["code"]), (&"denied".into(), &"denied".into()));
+        assert_eq!(record["client"]["uid"], user.uid);
+        assert_eq!(record["rule"], "default: deny");
+        client.restore(target.pid()).expect_status(2);
+        client.run(&["--status", "-p", &target.pid().to_string()]).expect_status(2);
+        assert!(client.listed().is_empty());
+    }
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after denials");
+    target.assert_intact();
+}
+
+#[test]
+fn a_denied_client_never_stops_the_target() {
+    let daemon = Setup::new().without_group().start();
+    let target = sample();
+    let pid = target.pid();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut was_traced = false;
+            while !is_over.load(Ordering::Relaxed) {
+                was_traced |= procfs::tracer(pid).is_some();
+            }
+            was_traced
+        });
+        for _ in 0..30 {
+            daemon.client_of(&cast().nobody).checkpoint(pid).expect_status(2);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(
+            !watcher.join().expect("the watcher ends"),
+            "the target was stopped for a client that may not"
+        );
+    });
+}
+
+#[test]
+fn a_denied_client_neither_sees_nor_wakes_a_sleeper_of_another() {
+    let daemon = Setup::new().without_group().start();
+    let mut target = sample();
+    let owner = daemon.client_of(&cast().target);
+    owner.checkpoint(target.pid()).expect_status(0);
+    let stranger = daemon.client_of(&cast().stranger);
+    assert!(stranger.listed().is_empty());
+    stranger.restore(target.pid()).expect_status(2);
+    stranger.run(&["--status", "-p", &target.pid().to_string()]).expect_status(2);
+    assert!(procfs::tracer(target.pid()).is_some(), "a stranger woke it");
+    assert_eq!(last_record(&daemon, target.pid(), "restore")["outcome"], "denied");
+    assert_eq!(owner.listed(), [i64::from(target.pid())]);
+    owner.restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn the_socket_of_a_group_is_closed_to_others() {
+    let daemon = Daemon::start();
+    let socket = std::fs::metadata(daemon.socket()).expect("a socket");
+    assert_eq!((socket.mode() & 0o777, socket.gid()), (0o660, cast().socket_group));
+    let target = sample();
+    daemon
+        .client_of(&cast().stranger)
+        .checkpoint(target.pid())
+        .expect_status(4)
+        .expect_words(&["cannot connect"]);
+}
+
+#[test]
+fn members_of_the_group_may_not_touch_what_is_roots() {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().root, "sample-memory", &["4"]);
+    daemon.client().checkpoint(target.pid()).expect_status(2);
+    daemon.client_of(&cast().root).checkpoint(target.pid()).expect_status(0);
+    daemon.client().restore(target.pid()).expect_status(2);
+    daemon.client_of(&cast().root).restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn a_policy_file_replaces_the_built_in_rules() {
+    let client = cast().client.name;
+    let policy = format!(
+        "version = 1\n\n[[rule]]\nname = \"only the sample\"\nclient = {{ user = \"{client}\" }}\n\
+         target = {{ executable = \"/**/sample-memory\" }}\nactions = [\"checkpoint\", \"restore\", \"list\", \"status\"]\n\
+         effect = \"allow\"\n"
+    );
+    let daemon = Setup::new().policy(&policy).start();
+    let mut target = sample();
+    daemon.put_to_sleep(&target);
+    assert_eq!(last_record(&daemon, target.pid(), "checkpoint")["rule"], "only the sample");
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+    let other = Target::start(&cast().target, "sample-state", &["plain"]);
+    daemon.client().checkpoint(other.pid()).expect_status(2);
+    daemon.client_of(&cast().root).checkpoint(target.pid()).expect_status(2);
+}
+
+#[test]
+fn a_wrong_policy_file_keeps_the_daemon_from_starting_and_says_where_it_is_wrong() {
+    let rule = "version = 1\n[[rule]]\nname = \"a\"\nactions = [\"checkpoint\"]\neffect = \"allow\"\n";
+    for (text, line, word) in [
+        (format!("{rule}colour = \"red\"\n"), 6, "colour"),
+        (rule.replace("\"allow\"", "\"perhaps\""), 5, "perhaps"),
+        (format!("{rule}client = {{ user = \"memcr-no-such-user\" }}\n"), 6, "memcr-no-such-user"),
+        (rule.replace("\"checkpoint\"", "\"check\""), 4, "check"),
+        ("version = 1\n[[rule\n".to_owned(), 2, ""),
+    ] {
+        let (status, said) = Setup::new().policy(&text).start_and_fail();
+        assert_eq!(status, 1, "{said}");
+        assert!(
+            said.contains("policy.toml") && said.contains(&format!("line {line}")) && said.contains(word),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_record_of_a_request_is_complete() {
+    let daemon = Daemon::start();
+    let target = sample();
+    let report = daemon.client().checkpoint(target.pid()).expect_status(0);
+    let record = last_record(&daemon, target.pid(), "checkpoint");
+    let (client, client_groups) = (&record["client"], vec![cast().socket_group]);
+    assert_eq!(record["schema"], 1);
+    assert!(record["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+    assert!(record["request"].as_u64().is_some_and(|number| number > 0), "{record}");
+    assert_eq!((&client["uid"], &client["gid"]), (&cast().client.uid.into(), &cast().client.gid.into()));
+    let groups = client["groups"].as_array().expect("groups").iter().filter_map(Value::as_u64);
+    assert!(groups.map(|group| group as u32).any(|group| client_groups.contains(&group)), "{record}");
+    assert!(client["pid"].as_i64().is_some_and(|pid| pid > 1), "{record}");
+    assert!(client["executable"].as_str().is_some_and(|path| path.ends_with("/memcr-client")), "{record}");
+    let about = &record["target"];
+    assert_eq!(about["pid"], target.pid());
+    assert_eq!(about["start_time"].as_u64(), procfs::start_time(target.pid()));
+    assert_eq!(about["uid"], cast().target.uid);
+    assert!(about["executable"].as_str().is_some_and(|path| path.ends_with("/sample-memory")), "{record}");
+    assert!(about.as_object().is_some_and(|about| about.contains_key("cgroup")), "{record}");
+    assert_eq!((&record["outcome"], &record["rule"]), (&"ok".into(), &"built-in: listen group".into()));
+    assert_eq!(record["bytes"].as_u64(), Some(report.figure("dumped")));
+    assert_eq!(record["pages"].as_u64(), Some(report.figure("pages")));
+    assert_eq!(record["image_bytes"].as_u64(), Some(report.figure("image")));
+    assert_eq!(
+        (&record["sandbox"]["seccomp"], &record["sandbox"]["capabilities_empty"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(record["guard"], "full");
+    for time in ["total_micros", "attach_micros", "dump_micros", "free_micros"] {
+        assert!(record["times"][time].as_u64().is_some(), "no {time}: {record}");
+    }
+    daemon.client().restore(target.pid()).expect_status(0);
+    let record = last_record(&daemon, target.pid(), "restore");
+    assert!(record["outcome"] == "ok" && record["times"]["restore_micros"].as_u64().is_some(), "{record}");
+}
+
+#[test]
+fn start_stop_list_status_and_failures_are_on_record_too() {
+    let mut daemon = Daemon::start();
+    let target = sample();
+    daemon.client().listed();
+    daemon.client().state(target.pid());
+    daemon.client().restore(target.pid()).expect_status(3);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait_for_end();
+    let records = daemon.audit();
+    assert_eq!(records.first().map(|record| &record["event"]), Some(&"start".into()));
+    assert_eq!(records.last().map(|record| &record["event"]), Some(&"stop".into()));
+    for (action, outcome) in [("list", "ok"), ("status", "ok"), ("restore", "failed")] {
+        let is_it = |record: &Value| record["action"] == action && record["outcome"] == outcome;
+        assert!(records.iter().any(is_it), "no {action} that is {outcome}");
+    }
+}
+
+#[test]
+fn what_the_program_itself_protects_stays_resident() {
+    let daemon = Daemon::start();
+    let target = Target::start(&cast().target, "sample-zoo", &[]);
+    let addresses = ["locked", "secret"]
+        .map(|name| u64::from_str_radix(target.fact(name).trim_start_matches("0x"), 16).expect("an address"));
+    daemon.put_to_sleep(&target);
+    for address in addresses {
+        assert!(procfs::resident_at(target.pid(), address) >= 256 * 1024, "{address:#x} was taken away");
+    }
+    daemon.client().restore(target.pid()).expect_status(0);
+}
