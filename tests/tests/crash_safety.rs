@@ -15,6 +15,12 @@ fn sample(mib: &str) -> Target {
     Target::start(&cast().target, "sample-memory", &[mib, "9", "3"])
 }
 
+fn put_all_to_sleep(daemon: &Daemon, targets: &[Target]) {
+    for target in targets {
+        daemon.put_to_sleep(target);
+    }
+}
+
 fn wait_until_awake(target: &Target) {
     wait::until(&format!("the target {} is awake", target.pid()), || target.is_awake());
 }
@@ -82,7 +88,7 @@ fn a_worker_killed_at_any_moment_of_a_checkpoint_harms_nothing() {
 fn all_sleepers_wake_when_the_broker_is_killed() {
     let mut daemon = Daemon::start();
     let mut targets: Vec<Target> = (0..5).map(|_| sample("24")).collect();
-    targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+    put_all_to_sleep(&daemon, &targets);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_for_end();
     for target in &mut targets {
@@ -98,7 +104,7 @@ fn all_sleepers_wake_when_the_daemon_is_told_to_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut daemon = Daemon::start();
         let mut targets: Vec<Target> = (0..4).map(|_| sample("24")).collect();
-        targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+        put_all_to_sleep(&daemon, &targets);
         daemon.signal(signal);
         assert_eq!(daemon.wait_for_end().code(), Some(0), "{signal}");
         for target in &mut targets {
@@ -116,7 +122,7 @@ fn all_sleepers_wake_when_the_daemon_is_told_to_end() {
 fn all_sleepers_wake_when_the_launcher_is_killed() {
     let mut daemon = Daemon::start();
     let mut targets: Vec<Target> = (0..3).map(|_| sample("16")).collect();
-    targets.iter().for_each(|target| drop(daemon.put_to_sleep(target)));
+    put_all_to_sleep(&daemon, &targets);
     send(daemon.launcher(), Signal::SIGKILL);
     for target in &mut targets {
         wait_until_awake(target);

@@ -175,3 +175,7 @@ fn a_sleeper_that_is_killed_disappears_from_the_list_and_is_on_record() {
         daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "target-lost")
     });
 }
+
+fn state_of(target: &Target) -> char {
+    procfs::Status::of(target.pid()).map_or('?', |status| status.state())
+}
