@@ -1,5 +1,6 @@
 //! What the kernel tells of processes through calls that have no safe wrapper.
 
+use nix::errno::Errno;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -23,4 +24,14 @@ pub(crate) fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
 pub(crate) fn has_more_rights_than_its_caller() -> bool {
     // SAFETY: getauxval reads the auxiliary vector that the kernel gave this process.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Takes a capability out of the bounding set of this thread, for good.
+///
+/// # Errors
+/// What prctl(2) says: `EPERM` without CAP_SETPCAP.
+pub(crate) fn drop_from_bounding_set(capability: u8) -> Result<(), Errno> {
+    // SAFETY: the call reads integers and touches no memory of ours.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
+    Errno::result(result).map(drop)
 }

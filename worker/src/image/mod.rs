@@ -25,6 +25,8 @@ mod round_trip_tests;
 mod sample;
 #[cfg(test)]
 mod tamper_tests;
+#[cfg(test)]
+mod vector_tests;
 
 pub use builder::IndexBuilder;
 pub use cipher::{Cipher, TAG_LENGTH};

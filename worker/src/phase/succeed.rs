@@ -3,19 +3,19 @@
 
 use crate::channel::{Broker, Launcher};
 use crate::confine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore;
-use crate::sys::poll;
 use crate::target::facts;
-use crate::target::mappings;
+use crate::target::mappings::{self, Mapping};
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::parasite::unmap_in_target;
 use crate::trace::puppet::{Puppet, find_instruction};
 use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::report::WakeReport;
+use memcr_protocol::subject::TargetFacts;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -23,9 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Time for threads to stop that don't wait for a guarded page.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Time between two looks whether an orphaned parasite has gone home, and how many there are.
-const LOOK: Duration = Duration::from_millis(2);
-const LOOKS: usize = 500;
 
 /// What a dead worker left.
 pub(crate) struct Inheritance {
@@ -45,27 +42,14 @@ pub(crate) fn succeed(
     cores: usize,
 ) -> Result<Option<WakeReport>> {
     let Inheritance { target, debris, sleep } = inheritance;
-    let pid = facts::pid_of(target.as_fd())?;
-    let directory = ProcDirectory::open(pid)?;
-    let mut tracees = seize_at_home(pid, &directory, &debris)?;
-    let live = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
-    let thread = directory.thread(live)?;
-    let mappings = mappings::read(&thread.file("smaps")?)?;
-    let instruction = find_instruction(pid, &mappings)?;
+    let mut taken = take_back(&target, &debris)?;
     let Some((image, guard, key)) = sleep else {
-        // nothing was freed: the parasite closed what it had opened, its memory is left
-        let mut puppet = Puppet::borrow(&tracees, live, instruction)?;
-        for (address, length) in debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
-            unmap_in_target(&mut puppet, &mut tracees, address, length)?;
-        }
-        puppet.release(&mut tracees)?;
-        tracees.release();
+        remove_parasite(taken, &debris)?;
         return Ok(None);
     };
-    let status = thread.file("status")?;
-    let facts = facts::target(pid, &directory)?;
-    let is_mapped = |mapping: &(u64, u64)| mappings.iter().any(|one| one.start == mapping.0);
+    let is_mapped = |mapping: &(u64, u64)| taken.mappings.iter().any(|one| one.start == mapping.0);
     let left = debris.mappings.map(|mapping| if is_mapped(&mapping) { mapping } else { (0, 0) });
+    taken.mappings.clear();
     let keep = [
         libc::STDERR_FILENO,
         broker.number(),
@@ -73,37 +57,59 @@ pub(crate) fn succeed(
         target.as_raw_fd(),
         image.as_raw_fd(),
         guard.as_raw_fd(),
-        status.as_raw_fd(),
-        tracees.signals_number(),
+        taken.status.as_raw_fd(),
+        taken.tracees.signals_number(),
     ];
-    let confined = confine::confine(&keep, &tracees.tids())?;
+    let confined = confine::confine(&keep, &taken.tracees.tids())?;
     let asleep = Asleep {
-        tracees,
-        puppet: live,
-        instruction,
+        tracees: taken.tracees,
+        puppet: taken.puppet,
+        instruction: taken.instruction,
         guard,
         debris: Debris { mappings: left, guard: debris.guard },
         image,
         key,
-        status: Some(status),
-        facts,
+        status: Some(taken.status),
+        facts: taken.facts,
         target,
     };
     restore(asleep, &confined, broker, launcher, cores).map(Some)
 }
 
-/// Stops the threads at a moment when none of them is in the parasite.
-///
-/// An orphaned parasite goes home by itself: its socket has closed with its worker.
-fn seize_at_home(pid: Pid, directory: &ProcDirectory, debris: &Debris) -> Result<Tracees> {
+/// The target, stopped again, and what is needed of it.
+struct TakenBack {
+    tracees: Tracees,
+    puppet: Pid,
+    instruction: u64,
+    mappings: Vec<Mapping>,
+    status: File,
+    facts: TargetFacts,
+}
+
+fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
+    let pid = facts::pid_of(target.as_fd())?;
+    let directory = ProcDirectory::open(pid)?;
+    let mut tracees = Tracees::seize_until(pid, &directory, Instant::now() + PATIENCE)?;
+    // an orphaned parasite goes home by itself: its socket has closed with its worker
     let [(code, length), _] = debris.mappings;
-    for _ in 0..LOOKS {
-        let tracees = Tracees::seize_until(pid, directory, Instant::now() + PATIENCE)?;
-        if !tracees.is_inside(code, length) {
-            return Ok(tracees);
-        }
-        tracees.release();
-        poll::wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
+    tracees.let_home(code, length)?;
+    let puppet = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+    let thread = directory.thread(puppet)?;
+    let mappings = mappings::read(&thread.file("smaps")?)?;
+    let instruction = find_instruction(pid, &mappings)?;
+    let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
+    Ok(TakenBack { tracees, puppet, instruction, mappings, status, facts })
+}
+
+/// Nothing was freed: the parasite closed what it had opened, its memory is left.
+fn remove_parasite(taken: TakenBack, debris: &Debris) -> Result<()> {
+    let TakenBack { mut tracees, puppet, instruction, .. } = taken;
+    tracees.wait_for_rest()?;
+    let mut puppet = Puppet::borrow(&tracees, puppet, instruction)?;
+    for (address, length) in debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
+        unmap_in_target(&mut puppet, &mut tracees, address, length)?;
     }
-    Err(Error::Refused { pid: pid.as_raw(), reason: "an orphaned parasite does not go home".into() })
+    puppet.release(&mut tracees)?;
+    tracees.release();
+    Ok(())
 }

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+/// Time between two looks whether an orphaned parasite has gone home.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// One thread of the target.
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
@@ -127,6 +130,33 @@ impl Tracees {
         Ok(())
     }
 
+    /// Lets threads run that are in this range of code, until none is there.
+    pub(crate) fn let_home(&mut self, start: u64, length: u64) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        loop {
+            let is_inside =
+                |thread: &Thread| thread.registers.instruction_pointer().wrapping_sub(start) < length;
+            let inside: Vec<Pid> =
+                self.threads.iter().filter(|(_, thread)| is_inside(thread)).map(|(&tid, _)| tid).collect();
+            if inside.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(self.refused("an orphaned parasite does not go home"));
+            }
+            for &tid in &inside {
+                self.threads.remove(&tid);
+                self.running.insert(tid);
+                resume(ptrace::resume(tid, 0), tid)?;
+            }
+            wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
+            for &tid in &inside {
+                resume(ptrace::interrupt(tid), tid)?;
+            }
+            self.wait_until_stopped(Instant::now() + LOOK * 100)?;
+        }
+    }
+
     fn note_thread(&mut self, tid: Pid) -> Result<()> {
         let registers = ptrace::registers(tid).map_err(Error::system("reading registers of thread", tid))?;
         let Some(registers) = registers else {
@@ -158,13 +188,6 @@ impl Tracees {
     /// Ids of its threads, in order.
     pub(crate) fn tids(&self) -> Vec<Pid> {
         self.threads.keys().chain(&self.running).copied().collect()
-    }
-
-    /// Whether a stopped thread is in this range of code.
-    pub(crate) fn is_inside(&self, start: u64, length: u64) -> bool {
-        self.threads
-            .values()
-            .any(|thread| thread.registers.instruction_pointer().wrapping_sub(start) < length)
     }
 
     /// One of its threads.
