@@ -1,1 +1,56 @@
-//! broker
+//! The broker: the `memcr` command, which listens, names clients, orders operations and records
+//! them, and has no privilege left when it does.
+//!
+//! | folder | when |
+//! |---|---|
+//! | `startup` | what is opened, made and started while there still are privileges |
+//! | `confine` | giving them up |
+//! | `serve` | serving clients: the event loop |
+//! | `audit` | the record of every request |
+//!
+//! `service` and `one_shot` put these together, `sys` holds all `unsafe`. Nothing here reads or
+//! writes a target or an image: that is for the workers, which `memcr-worker` forks.
+
+mod arch;
+mod audit;
+pub mod cli;
+mod confine;
+pub mod error;
+mod one_shot;
+mod render;
+mod serve;
+mod service;
+mod startup;
+mod sys;
+
+use cli::Arguments;
+use std::io;
+use std::process::ExitCode;
+use tracing::Level;
+
+/// Does what the command line asks for, and returns the exit status.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    sys::descriptors::close_inherited();
+    start_log(arguments);
+    let outcome = match arguments.pid {
+        Some(pid) => one_shot::run(pid, arguments),
+        None => service::run(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        render::failure(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// The operational log: plain lines on standard error. The audit log is its own thing.
+fn start_log(arguments: &Arguments) {
+    let level = match (arguments.verbose, arguments.pid) {
+        (true, _) => Level::DEBUG,
+        (false, None) => Level::INFO,
+        (false, Some(_)) => Level::WARN,
+    };
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    // fails if there is one already, as in tests
+    let _ = log.with_max_level(level).try_init();
+}

@@ -6,6 +6,7 @@
 pub mod arch;
 pub mod audit;
 pub mod binaries;
+pub mod captured;
 pub mod client;
 pub mod content;
 pub mod daemon;

@@ -8,8 +8,9 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// Most descriptors that one message may bring; the kernel cuts off what is above.
-pub(crate) const MAX_DESCRIPTORS: usize = 8;
+/// Most descriptors that one message can bring (the kernel's SCM_MAX_FD): none is cut off, unless this
+/// process may not have that many.
+pub(crate) const MAX_DESCRIPTORS: usize = 253;
 
 /// Control buffer in machine words, which also aligns it: a header and the descriptors, with room for padding.
 const CONTROL_WORDS: usize = (size_of::<libc::cmsghdr>() + MAX_DESCRIPTORS * size_of::<RawFd>()).div_ceil(8) + 2;
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn more_descriptors_than_fit_are_cut_off_and_those_that_came_are_owned() {
+    fn as_many_descriptors_as_the_kernel_passes_arrive() {
         let (left, right) = UnixStream::pair().unwrap();
         let first = [left.as_fd(); MAX_DESCRIPTORS];
         send(left.as_fd(), b"x", &first).unwrap();

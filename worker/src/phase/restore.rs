@@ -42,9 +42,11 @@ pub(crate) fn restore(
     };
     launcher.leave(&Deposit::Settled, &[])?;
     asleep.tracees.wait_for_rest()?;
-    clean(&mut asleep)?;
+    // all memory is back: what can't be cleaned away is no reason to hold the program up
+    let cleaned = clean(&mut asleep);
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
     asleep.tracees.release();
+    cleaned?;
     Ok(WakeReport {
         restored: restored.bytes,
         pages: restored.pages,
@@ -53,16 +55,22 @@ pub(crate) fn restore(
     })
 }
 
-/// Takes what is left of ours out of the target.
+/// Takes what is left of ours out of the target; its thread is given back whatever fails.
 fn clean(asleep: &mut Asleep) -> Result<()> {
     let mut puppet = Puppet::borrow(&asleep.tracees, asleep.puppet, asleep.instruction)?;
+    let cleaned = remove_debris(&mut puppet, asleep);
+    let released = puppet.release(&mut asleep.tracees);
+    cleaned.and(released)
+}
+
+fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep) -> Result<()> {
     if let Some(number) = asleep.debris.guard {
-        close_in_target(&mut puppet, &mut asleep.tracees, number)?;
+        close_in_target(puppet, &mut asleep.tracees, number)?;
     }
     for (address, length) in asleep.debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
-        unmap_in_target(&mut puppet, &mut asleep.tracees, address, length)?;
+        unmap_in_target(puppet, &mut asleep.tracees, address, length)?;
     }
-    puppet.release(&mut asleep.tracees)
+    Ok(())
 }
 
 struct Restored {

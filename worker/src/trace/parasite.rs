@@ -220,8 +220,15 @@ impl Parasite {
         Ok(())
     }
 
-    /// Takes the parasite home and everything of it out of the target; of the guard only if asked to.
+    /// Takes the parasite home and everything of it out of the target; of the guard only if asked to. The
+    /// thread is given back whatever fails.
     pub(crate) fn remove(mut self, tracees: &mut Tracees, close_guard: bool) -> Result<()> {
+        let cleaned = self.clean(tracees, close_guard);
+        let released = self.puppet.release(tracees);
+        cleaned.and(released)
+    }
+
+    fn clean(&mut self, tracees: &mut Tracees, close_guard: bool) -> Result<()> {
         if self.running {
             self.puppet.stop(tracees)?;
             ptrace::set_register_set(self.puppet.tid(), VECTOR_STATE, &self.vector_state)
@@ -234,14 +241,18 @@ impl Parasite {
         for (address, length) in std::mem::take(&mut self.mappings) {
             unmap_in_target(&mut self.puppet, tracees, address, length)?;
         }
-        self.puppet.release(tracees)
+        Ok(())
     }
 }
 
 /// Closes a descriptor of the target.
 pub(crate) fn close_in_target(puppet: &mut Puppet, tracees: &mut Tracees, number: i32) -> Result<()> {
     let arguments = [u64::from(number.cast_unsigned()), 0, 0, 0, 0, 0];
-    puppet.call_checked(tracees, "closing a descriptor", libc::SYS_close, arguments).map(drop)
+    match puppet.call_checked(tracees, "closing a descriptor", libc::SYS_close, arguments) {
+        // an orphaned parasite has closed it already
+        Err(Error::System { cause: Errno::EBADF, .. }) => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 /// Unmaps memory of the target.

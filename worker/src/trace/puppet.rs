@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// Executable memory that is searched for a system call instruction, in bytes.
 const SEARCH_LIMIT: usize = 16 * 1024 * 1024;
 
-/// A borrowed thread. [`Puppet::release`] gives it back as it was; without it the thread keeps the
-/// registers of the last call.
+/// A borrowed thread. It has its own registers and signal mask whenever it doesn't work for us, so that
+/// it goes on unharmed should this process die in between; [`Puppet::release`] gives it back.
 pub(crate) struct Puppet {
     tid: Pid,
     home: Registers,
@@ -27,12 +27,11 @@ pub(crate) struct Puppet {
 }
 
 impl Puppet {
-    /// Borrows a thread: blocks its signals and remembers how it was.
+    /// Borrows a thread: remembers how it was.
     pub(crate) fn borrow(tracees: &Tracees, tid: Pid, instruction: u64) -> Result<Self> {
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
         let signal_mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
-        ptrace::set_signal_mask(tid, u64::MAX).map_err(Error::system("blocking signals of thread", tid))?;
         Ok(Self { tid, home: thread.registers, signal_mask, instruction, stop_signal: 0 })
     }
 
@@ -53,14 +52,26 @@ impl Puppet {
 
     /// Lets the thread make one system call; the result, negative for an error number.
     pub(crate) fn call(&mut self, tracees: &mut Tracees, number: i64, arguments: [u64; 6]) -> Result<i64> {
-        let registers = self.home.for_call(self.instruction, number, arguments);
-        self.set_registers(&registers)?;
+        self.set_signal_mask(u64::MAX)?;
+        self.set_registers(&self.home.for_call(self.instruction, number, arguments))?;
+        let result = self.run_call(tracees);
+        self.go_home()?;
+        result
+    }
+
+    fn run_call(&mut self, tracees: &mut Tracees) -> Result<i64> {
         for _ in ["entry", "exit"] {
             self.run_to_system_call(tracees)?;
         }
         let registers =
             ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
         registers.map(|registers| registers.result()).ok_or_else(|| tracees.lost())
+    }
+
+    /// Makes the stopped thread what it was.
+    fn go_home(&self) -> Result<()> {
+        self.set_registers(&self.home)?;
+        self.set_signal_mask(self.signal_mask)
     }
 
     /// Like [`Puppet::call`], with an error number as an error.
@@ -98,17 +109,18 @@ impl Puppet {
         stack_top: u64,
         tracees: &Tracees,
     ) -> Result<()> {
+        self.set_signal_mask(u64::MAX)?;
         self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
         ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())
     }
 
-    /// Stops the running thread wherever it is.
+    /// Stops the running thread wherever it is, and makes it what it was.
     pub(crate) fn stop(&mut self, tracees: &mut Tracees) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         loop {
             match tracees.wait_for(self.tid, deadline)? {
-                Stop::Trap => return Ok(()),
+                Stop::Trap => return self.go_home(),
                 stop => {
                     self.note(stop, tracees)?;
                     ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
@@ -132,14 +144,12 @@ impl Puppet {
         }
     }
 
-    /// Gives the thread back: its registers, its signal mask, stopped as it was found.
+    /// Gives the thread back, stopped as it was found.
     ///
     /// It goes through the kernel's way out once more, to a stop at which an interrupted system call is
     /// still to be restarted.
     pub(crate) fn release(mut self, tracees: &mut Tracees) -> Result<()> {
-        self.set_registers(&self.home)?;
-        ptrace::set_signal_mask(self.tid, self.signal_mask)
-            .map_err(Error::system("restoring the signal mask of thread", self.tid))?;
+        self.go_home()?;
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         ptrace::resume(self.tid, std::mem::take(&mut self.stop_signal)).map_err(|_| tracees.lost())?;
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
@@ -147,6 +157,11 @@ impl Puppet {
             Stop::Trap => Ok(()),
             _ => Err(tracees.lost()),
         }
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> Result<()> {
+        ptrace::set_signal_mask(self.tid, mask)
+            .map_err(Error::system("setting the signal mask of thread", self.tid))
     }
 
     fn set_registers(&self, registers: &Registers) -> Result<()> {
