@@ -1,0 +1,163 @@
+//! A broker in the hands of an attacker: this test speaks to a real launcher in its place.
+
+use crate::binaries;
+use crate::client::{Client, Running};
+use crate::scratch::Scratch;
+use crate::users::{User, cast};
+use memcr_protocol::client::CheckpointOptions;
+use memcr_protocol::frame::{self, Message};
+use memcr_protocol::launcher::{Job, LauncherReport};
+use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair,
+    sockopt,
+};
+use nix::sys::time::TimeVal;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// One end of a socket that keeps packets apart.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    fn pair() -> (Self, OwnedFd) {
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (ours, theirs) = pair.expect("socketpair");
+        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::new(30, 0)).expect("SO_RCVTIMEO");
+        (Self(ours), theirs)
+    }
+
+    /// Sends one message with these descriptors.
+    pub fn send<M: Message>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) {
+        self.send_bytes(&frame::encode(message).expect("it fits"), descriptors);
+    }
+
+    /// Sends one packet of any bytes.
+    pub fn send_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let rights = if numbers.is_empty() { &[][..] } else { &rights };
+        let slices = [IoSlice::new(bytes)];
+        sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None).expect("sendmsg");
+    }
+
+    /// The next message; `None` once the other end is closed.
+    pub fn receive<M: Message>(&self) -> Option<M> {
+        let mut packet = vec![0; 600 * 1024];
+        match recv(self.0.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            Ok(0) | Err(nix::errno::Errno::ECONNRESET) => None,
+            Ok(length) => Some(frame::decode(&packet[..length]).expect("a frame of ours")),
+            Err(error) => panic!("nothing came: {error}"),
+        }
+    }
+}
+
+/// The broker's side of a launcher.
+#[derive(Debug)]
+pub struct CapturedBroker {
+    launcher: Child,
+    /// The job channel.
+    pub jobs: Channel,
+    scratch: Scratch,
+    images: PathBuf,
+}
+
+impl CapturedBroker {
+    /// Starts a launcher as `memcr` does, but for the set-up.
+    pub fn start() -> Self {
+        let scratch = Scratch::new();
+        let images = scratch.directory_of(&cast().daemon, "images");
+        let (jobs, theirs) = Channel::pair();
+        // the launcher finds its socket as descriptor 3
+        let worker = binaries::path("memcr-worker");
+        let user = &cast().daemon;
+        let script = format!(
+            "exec 3<&0 </dev/null; exec setpriv --reuid={} --regid={} --clear-groups --inh-caps=-all,+sys_ptrace \
+             --ambient-caps=-all,+sys_ptrace --bounding-set=-all,+sys_ptrace --no-new-privs -- env -i {}",
+            user.uid,
+            user.gid,
+            worker.display()
+        );
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        let launcher = command.spawn().expect("cannot start the launcher");
+        Self { launcher, jobs, scratch, images }
+    }
+
+    /// Starts a launcher and sets it up with the built-in policy.
+    pub fn with_set_up_launcher() -> Self {
+        let broker = Self::start();
+        let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
+        let device = device.expect("root may open /dev/userfaultfd");
+        let setup = Job::Setup { policy: None, userfaultfd: true, listen_group: Some(cast().socket_group) };
+        broker.jobs.send(&setup, &[device.as_fd()]);
+        assert_eq!(broker.jobs.receive(), Some(LauncherReport::Ready));
+        broker
+    }
+
+    /// Orders a sleep for the client of this socket; gives the control channel of its worker.
+    pub fn order_sleep(&self, ticket: u64, client: impl AsFd, target: i32) -> Channel {
+        let (control, theirs) = Channel::pair();
+        let number = Pid::from_raw(target).expect("a pid");
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).expect("a pidfd");
+        let images = std::fs::File::open(&self.images).expect("root may open it");
+        let job = Job::Sleep { ticket, options: CheckpointOptions::default() };
+        self.jobs.send(&job, &[theirs.as_fd(), client.as_fd(), pidfd.as_fd(), images.as_fd()]);
+        control
+    }
+
+    /// A socket at whose other end there is a process of `user`, and that process.
+    pub fn client_of(&self, user: &User) -> (UnixStream, Running) {
+        let path = self.scratch.path().join(format!("{}.sock", user.name));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("a socket");
+        crate::scratch::set_mode(&path, 0o666);
+        let process = Client::new(user, &path).start(&["--list"]);
+        (listener.accept().expect("it connects").0, process)
+    }
+
+    /// Waits until the launcher ends; gives its exit status.
+    pub fn wait_for_end(&mut self) -> Option<i32> {
+        let launcher = &mut self.launcher;
+        let end = crate::wait::until_some("the launcher ends", crate::wait::BOUND, || {
+            launcher.try_wait().expect("cannot wait for the launcher")
+        });
+        end.code()
+    }
+}
+
+impl Drop for CapturedBroker {
+    fn drop(&mut self) {
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+    }
+}
+
+/// Takes events up to the last: `Asleep`, `Awake`, `Failed`, or a decision about a restore.
+pub fn until_settled(control: &Channel) -> Vec<WorkerEvent> {
+    let mut events = Vec::new();
+    while let Some(event) = control.receive() {
+        let is_last = matches!(
+            event,
+            WorkerEvent::Asleep(_)
+                | WorkerEvent::Awake(_)
+                | WorkerEvent::Failed(_)
+                | WorkerEvent::RestoreDenied { .. }
+        );
+        events.push(event);
+        if is_last {
+            break;
+        }
+    }
+    events
+}
+
+/// Sends an order to wake for the client of this socket.
+pub fn order_restore(control: &Channel, ticket: u64, client: impl AsFd) {
+    control.send(&WorkerCommand::Restore { ticket }, &[client.as_fd()]);
+}

@@ -1,0 +1,127 @@
+//! Invariants 5 and 6: a broker in the hands of an attacker can act for nobody but a client that
+//! is really connected, and the launcher accepts nothing but its few jobs.
+
+use memcr_protocol::client::CheckpointOptions;
+use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::launcher::{Job, LauncherReport};
+use memcr_protocol::worker::WorkerEvent;
+use memcr_tests::captured::{CapturedBroker, order_restore, until_settled};
+use memcr_tests::procfs;
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+use memcr_tests::wait;
+
+fn sample() -> Target {
+    Target::start(&cast().target, "sample-memory", &["16", "3", "2"])
+}
+
+fn is_denied(events: &[WorkerEvent]) -> bool {
+    let denied = Code::Denied;
+    matches!(events.last(), Some(WorkerEvent::Failed(Failure { code, .. })) if *code == denied)
+        && events.iter().any(|event| matches!(event, WorkerEvent::Decided { allowed: false, .. }))
+}
+
+#[test]
+fn it_can_put_to_sleep_what_a_connected_client_may() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let mut target = sample();
+    let (client, process) = broker.client_of(&cast().client);
+    let control = broker.order_sleep(1, &client, target.pid());
+    let events = until_settled(&control);
+    assert!(matches!(events.last(), Some(WorkerEvent::Asleep(_))), "{events:?}");
+    assert!(matches!(broker.jobs.receive(), Some(LauncherReport::Started { ticket: 1, .. })));
+    order_restore(&control, 2, &client);
+    let events = until_settled(&control);
+    assert!(matches!(events.last(), Some(WorkerEvent::Awake(_))), "{events:?}");
+    target.assert_intact();
+    process.kill();
+}
+
+#[test]
+fn it_can_not_act_for_a_client_that_may_not() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let target = sample();
+    for user in [&cast().nobody, &cast().stranger] {
+        let (client, process) = broker.client_of(user);
+        let events = until_settled(&broker.order_sleep(1, &client, target.pid()));
+        assert!(is_denied(&events), "{events:?}");
+        assert!(target.is_awake());
+        process.kill();
+    }
+}
+
+#[test]
+fn it_is_taken_for_itself_when_it_makes_up_a_client() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let target = sample();
+    let (client, process) = broker.client_of(&cast().daemon);
+    let events = until_settled(&broker.order_sleep(1, &client, target.pid()));
+    assert!(is_denied(&events), "{events:?}");
+    assert!(target.is_awake());
+    process.kill();
+}
+
+#[test]
+fn it_can_not_pass_off_something_else_as_a_client() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let target = sample();
+    let file = std::fs::File::open("/dev/null").expect("/dev/null");
+    let events = until_settled(&broker.order_sleep(1, &file, target.pid()));
+    assert!(matches!(events.last(), None | Some(WorkerEvent::Failed(_))), "{events:?}");
+    assert!(target.is_awake());
+}
+
+#[test]
+fn it_can_not_wake_for_a_client_that_may_not() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let mut target = sample();
+    let (client, process) = broker.client_of(&cast().client);
+    let (stranger, other) = broker.client_of(&cast().stranger);
+    let control = broker.order_sleep(1, &client, target.pid());
+    until_settled(&control);
+    order_restore(&control, 2, &stranger);
+    let events = until_settled(&control);
+    assert!(matches!(events.last(), Some(WorkerEvent::RestoreDenied { ticket: 2, .. })), "{events:?}");
+    assert!(procfs::tracer(target.pid()).is_some());
+    drop(control);
+    wait::until("it wakes when its broker is gone", || target.is_awake());
+    target.assert_intact();
+    process.kill();
+    other.kill();
+}
+
+#[test]
+fn what_is_no_job_ends_the_launcher_and_wakes_every_sleeper() {
+    let jobs: [&[u8]; 4] = [&[0xff; 300], &[200, 0, 0, 0], &[1, 0, 0, 0, 9], &[5, 0, 0, 0, 1, 1, 1, 1, 1]];
+    for garbage in jobs {
+        let mut broker = CapturedBroker::with_set_up_launcher();
+        let mut target = sample();
+        let (client, process) = broker.client_of(&cast().client);
+        let control = broker.order_sleep(1, &client, target.pid());
+        until_settled(&control);
+        broker.jobs.send_bytes(garbage, &[]);
+        assert_eq!(broker.wait_for_end(), Some(1), "{garbage:?}");
+        drop(control);
+        wait::until("the sleeper is awake", || target.is_awake());
+        target.assert_intact();
+        process.kill();
+    }
+}
+
+#[test]
+fn a_second_set_up_or_a_job_before_the_first_ends_the_launcher() {
+    let setup = Job::Setup { policy: None, userfaultfd: false, listen_group: Some(cast().target.gid) };
+    let mut broker = CapturedBroker::with_set_up_launcher();
+    broker.jobs.send(&setup, &[]);
+    assert_eq!(broker.wait_for_end(), Some(1));
+    let mut broker = CapturedBroker::start();
+    broker.jobs.send(&Job::Sleep { ticket: 1, options: CheckpointOptions::default() }, &[]);
+    assert_eq!(broker.wait_for_end(), Some(1));
+}
+
+#[test]
+fn a_job_with_other_descriptors_than_it_needs_ends_the_launcher() {
+    let mut broker = CapturedBroker::with_set_up_launcher();
+    broker.jobs.send(&Job::Identify { ticket: 1 }, &[]);
+    assert_eq!(broker.wait_for_end(), Some(1));
+}
