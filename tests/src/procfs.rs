@@ -152,7 +152,7 @@ impl Snapshot {
         code(pid, &mut facts);
         files(pid, &mut facts);
         signals(pid, &mut facts);
-        for name in ["limits", "personality", "coredump_filter", "oom_score_adj", "comm", "environ"] {
+        for name in ["limits", "personality", "coredump_filter", "oom_score_adj", "comm"] {
             let value = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
             facts.insert(name.to_owned(), String::from_utf8_lossy(&value).into_owned());
         }
@@ -201,16 +201,18 @@ fn mappings(pid: i32, facts: &mut BTreeMap<String, String>) {
     }
 }
 
-/// A hash of every executable mapping: no byte of the program's code may ever change.
+/// A hash of every executable mapping of a file, and of the vDSO: no byte of the program's code may
+/// ever change. (Others may be asleep, and reading them would wait for the wake.)
 fn code(pid: i32, facts: &mut BTreeMap<String, String>) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return };
-    for line in
-        maps.lines().filter(|line| line.split_whitespace().nth(1).is_some_and(|mode| mode.contains('x')))
-    {
+    let is_code = |line: &&str| {
+        line.split_whitespace().nth(1).is_some_and(|mode| mode.contains('x'))
+            && line.split_whitespace().nth(5).is_some_and(|name| name.starts_with('/') || name == "[vdso]")
+    };
+    for line in maps.lines().filter(is_code) {
         let Some((start, end)) = range_of(line) else { continue };
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        // [vsyscall] and the like can't be read: then they can't have been written either
         let hash = memory.read_exact_at(&mut bytes, start).map(|()| crate::content::hash(&bytes));
         facts.insert(format!("code {start:x}"), format!("{:x?}", hash.ok()));
     }
@@ -230,35 +232,38 @@ fn files(pid: i32, facts: &mut BTreeMap<String, String>) {
 }
 
 fn signals(pid: i32, facts: &mut BTreeMap<String, String>) {
-    let fields = [
-        "Name",
-        "Umask",
-        "Uid",
-        "Gid",
-        "Groups",
-        "TracerPid",
-        "FDSize",
-        "Threads",
-        "SigQ",
-        "SigPnd",
-        "ShdPnd",
-        "SigBlk",
-        "SigIgn",
-        "SigCgt",
-        "CapInh",
-        "CapPrm",
-        "CapEff",
-        "CapBnd",
-        "CapAmb",
-        "NoNewPrivs",
-        "Seccomp",
-        "VmLck",
-        "Cpus_allowed",
-    ];
     for tid in threads(pid) {
         let Some(status) = Status::of_thread(pid, tid) else { continue };
-        for field in fields {
+        for field in SAME_IN_STATUS {
             facts.insert(format!("thread {tid} {field}"), status.field(field).to_owned());
         }
+        // an interval timer ticks on while its process sleeps, and its signal waits
+        let pending = status.hexadecimal("ShdPnd") & !(1 << (libc::SIGALRM - 1));
+        facts.insert(format!("thread {tid} ShdPnd"), format!("{pending:x}"));
     }
 }
+
+/// Fields of a thread's status that must be the same again.
+const SAME_IN_STATUS: [&str; 21] = [
+    "Name",
+    "Umask",
+    "Uid",
+    "Gid",
+    "Groups",
+    "TracerPid",
+    "FDSize",
+    "Threads",
+    "SigPnd",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "VmLck",
+    "Cpus_allowed",
+];

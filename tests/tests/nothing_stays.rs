@@ -14,7 +14,7 @@ fn a_hundred_cycles_leave_no_difference() {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-zoo", &[]);
     target.assert_intact();
-    let before = settled_snapshot(target.pid());
+    let before = Snapshot::of(target.pid());
     for cycle in 1..=100 {
         daemon.put_to_sleep(&target);
         if cycle % 10 == 1 {
@@ -22,7 +22,7 @@ fn a_hundred_cycles_leave_no_difference() {
             before.clone().without_sleep().assert_same(&asleep, &format!("asleep, in cycle {cycle}"));
         }
         daemon.client().restore(target.pid()).expect_status(0);
-        before.assert_same(&settled_snapshot(target.pid()), &format!("after cycle {cycle}"));
+        before.assert_same(&Snapshot::of(target.pid()), &format!("after cycle {cycle}"));
         if cycle % 25 == 0 {
             target.assert_intact();
         }
@@ -31,15 +31,6 @@ fn a_hundred_cycles_leave_no_difference() {
     assert_eq!(finish, "intact");
     assert!(daemon.image_names().is_empty(), "images are left: {:?}", daemon.image_names());
     assert!(daemon.workers().is_empty(), "workers are left");
-}
-
-/// Without the signal that its interval timer may have pending just now.
-fn settled_snapshot(pid: i32) -> Snapshot {
-    wait::until("the timer's signal is taken", || {
-        procfs::Status::of(pid)
-            .is_some_and(|status| status.hexadecimal("ShdPnd") & (1 << (libc::SIGALRM - 1)) == 0)
-    });
-    Snapshot::of(pid)
 }
 
 #[test]
