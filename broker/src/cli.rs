@@ -113,9 +113,9 @@ pub fn parse() -> Result<Arguments, ExitCode> {
 fn socket_path(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("a path is needed".into()),
-        port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(format!("TCP ports are not served; give the path of a UNIX socket (./{port} for a file of that name)"))
-        }
+        port if port.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
+            "TCP ports are not served; give the path of a UNIX socket (./{port} for a file of that name)"
+        )),
         path => Ok(PathBuf::from(path)),
     }
 }

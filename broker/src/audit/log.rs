@@ -154,8 +154,11 @@ mod tests {
         log.sink = good;
         log.write(Event::Stop(Stop { reason: "kept" }));
         let text = fs::read_to_string(&path).unwrap();
-        let records: Vec<serde_json::Value> =
-            text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect();
+        let records: Vec<serde_json::Value> = text
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!((&records[0]["event"], &records[0]["missed"]), (&"gap".into(), &1.into()));
         assert_eq!(records[1]["reason"], "kept");
     }

@@ -130,7 +130,9 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// Of `pid`, with the facts if they are known.
     pub(crate) fn of(pid: i32, facts: Option<&'a TargetFacts>) -> Self {
-        let text = |text: fn(&TargetFacts) -> &String| facts.map(|facts| text(facts).as_str()).filter(|text| !text.is_empty());
+        let text = |text: fn(&TargetFacts) -> &String| {
+            facts.map(|facts| text(facts).as_str()).filter(|text| !text.is_empty())
+        };
         Self {
             pid,
             start_time: facts.map(|facts| facts.start_time),

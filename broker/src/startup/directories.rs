@@ -7,7 +7,9 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchown, getegid, getgroups, setegid, seteuid, setgroups};
+use nix::unistd::{
+    AccessFlags, Gid, Uid, faccessat, fchown, getegid, getgroups, setegid, seteuid, setgroups,
+};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -51,7 +53,9 @@ fn open_for(name: &str, identity: &Identity) -> Result<OwnedFd, BrokerError> {
     let directory = open_directory(Path::new(name))?;
     match creation(&directory, identity)? {
         Ok(()) => Ok(directory),
-        Err(Errno::EACCES | Errno::EPERM) if identity.changes => private_subdirectory(name, &directory, identity),
+        Err(Errno::EACCES | Errno::EPERM) if identity.changes => {
+            private_subdirectory(name, &directory, identity)
+        }
         Err(cause) => Err(cause).attempt("create files in", name),
     }
 }
@@ -59,8 +63,7 @@ fn open_for(name: &str, identity: &Identity) -> Result<OwnedFd, BrokerError> {
 /// Whether the final user may create files in `directory`, by the kernel's own judgement (which
 /// knows of access lists, read-only mounts and security modules).
 fn creation(directory: &OwnedFd, identity: &Identity) -> Result<Result<(), Errno>, BrokerError> {
-    let ask =
-        || faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
+    let ask = || faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
     if !identity.changes {
         return Ok(ask());
     }
@@ -181,7 +184,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let first = inode(&open(&place).unwrap());
         let made = fs::metadata(place.path().join(format!("memcr-{DAEMON}"))).unwrap();
-        assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777, made.ino()), (DAEMON, DAEMON, 0o700, first));
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o7777, made.ino()),
+            (DAEMON, DAEMON, 0o700, first)
+        );
         assert_eq!(inode(&open(&place).unwrap()), first);
     }
 

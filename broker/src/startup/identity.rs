@@ -57,7 +57,9 @@ pub(crate) fn choose(user: Option<&str>) -> Result<Identity, BrokerError> {
         },
     };
     if uid.is_root() || gid.as_raw() == 0 {
-        return Err(BrokerError::Identity("the daemon must not run as user or group root: give another --user".into()));
+        return Err(BrokerError::Identity(
+            "the daemon must not run as user or group root: give another --user".into(),
+        ));
     }
     Ok(Identity { uid, gid, changes: true })
 }

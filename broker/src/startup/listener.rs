@@ -6,9 +6,7 @@ use super::paths::{is, open_parent};
 use crate::error::{Attempt, BrokerError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, umask};
 use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use std::ffi::OsString;
@@ -43,8 +41,10 @@ impl Listener {
         let (parent, name) = open_parent(path)?;
         let address = UnixAddr::new(path).attempt("use as a socket's name", path.display())?;
         make_room(path, &address, &parent, &name, identity)?;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, FLAGS, None).attempt("make", "a socket")?;
-        let others = if group.is_some() { Mode::from_bits_truncate(0o117) } else { Mode::from_bits_truncate(0o111) };
+        let socket =
+            socket(AddressFamily::Unix, SockType::Stream, FLAGS, None).attempt("make", "a socket")?;
+        let others =
+            if group.is_some() { Mode::from_bits_truncate(0o117) } else { Mode::from_bits_truncate(0o111) };
         let before = umask(others);
         let bound = bind(socket.as_raw_fd(), &address);
         umask(before);

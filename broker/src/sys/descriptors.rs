@@ -13,7 +13,8 @@ use std::ptr;
 pub(crate) const MAX_DESCRIPTORS: usize = 253;
 
 /// Control buffer in machine words, which also aligns it: a header and the descriptors, with room for padding.
-const CONTROL_WORDS: usize = (size_of::<libc::cmsghdr>() + MAX_DESCRIPTORS * size_of::<RawFd>()).div_ceil(8) + 2;
+const CONTROL_WORDS: usize =
+    (size_of::<libc::cmsghdr>() + MAX_DESCRIPTORS * size_of::<RawFd>()).div_ceil(8) + 2;
 
 /// What [`receive`] got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +47,7 @@ pub(crate) fn receive(
     let length = retry(|| {
         // SAFETY: `message` points to `part`, `buffer` and `control`, which outlive the call and have the stated lengths.
         unsafe {
-            libc::recvmsg(
-                socket.as_raw_fd(),
-                &raw mut message,
-                libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
-            )
+            libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)
         }
     })?;
     take_descriptors(&message, descriptors);
@@ -69,7 +66,10 @@ fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
         while !header.is_null() {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
                 let first = libc::CMSG_DATA(header);
-                #[allow(clippy::unnecessary_cast, reason = "cmsg_len has another type with other C libraries")]
+                #[allow(
+                    clippy::unnecessary_cast,
+                    reason = "cmsg_len has another type with other C libraries"
+                )]
                 let length = ((*header).cmsg_len as usize)
                     .saturating_sub(first.offset_from(header.cast()).unsigned_abs());
                 for index in 0..length / size_of::<RawFd>() {

@@ -224,8 +224,7 @@ impl Child<'_> {
             set_capabilities(0, self.keep, self.keep)?;
             for capability in (0..=self.last_capability).filter(|bit| self.keep & (1 << bit) != 0) {
                 let capability = libc::c_ulong::from(capability);
-                let raised =
-                    libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+                let raised = libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0);
                 check(Step::Ambient, raised)?;
             }
             // file capabilities mean nothing after this; ambient ones survive (kernel-facts 4)

@@ -23,6 +23,10 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Memory read at most before another look at whether the work was called off, in bytes: pages of
+/// zeros never fill a frame.
+const BATCH: u64 = 16 * 1024 * 1024;
+
 /// A complete image.
 pub(crate) struct Dumped {
     /// Its key.
@@ -110,6 +114,14 @@ pub(crate) fn dump(
     let mut index = index.into_inner().unwrap_or_else(PoisonError::into_inner);
     planner.guarded.iter().for_each(|&mapping| index.add_mapping(mapping));
     let (index, length) = writer.finish(index).map_err(storage)?;
+    // nothing is freed that is not in the image
+    let planned: u64 = planner.freed.iter().map(|range| range.length).sum();
+    if planned != index.totals().pages * page_size {
+        return Err(Error::Storage {
+            pid,
+            cause: "the image does not hold all of the planned memory".into(),
+        });
+    }
     Ok(Dumped {
         key,
         totals: index.totals(),
@@ -188,7 +200,7 @@ fn fill<'a, M: Iterator<Item = &'a &'a Mapping>>(
     attached: &Attached,
 ) -> Result<u64> {
     let mut bytes = 0;
-    while !buffer.is_full() {
+    while !buffer.is_full() && bytes < BATCH {
         let room = buffer.space().len() as u64;
         let batch = lock(planner).next(room)?;
         if batch.is_empty() {

@@ -84,6 +84,10 @@ fn put_back(asleep: &Asleep, broker: &Broker, cores: usize) -> Result<Restored> 
     let unreadable = |cause: ImageError| Error::Unreadable { pid, cause };
     // header and index are authenticated here, before a byte goes back
     let image = Image::open(&asleep.image, &asleep.key).map_err(unreadable)?;
+    let target = image.header().target();
+    if (target.pid, target.start_time) != (pid, asleep.facts.start_time) {
+        return Err(Error::Protocol(format!("the image is of process {}, not of process {pid}", target.pid)));
+    }
     let index = image.index();
     let guard = asleep.guard.as_fd();
     let page_size = u64::from(index.page_size());

@@ -1,0 +1,80 @@
+//! Giving up everything that is not needed to serve clients.
+//!
+//! In two steps, since a thread can only be started between them: [`restrict`] gives up user,
+//! capabilities and the file system, [`Restricted::seal`] forbids all but a few system calls.
+
+mod capabilities;
+mod landlock;
+mod seccomp;
+
+pub(crate) use landlock::Enforcement;
+pub(crate) use seccomp::Mode;
+
+use crate::error::{Attempt, BrokerError};
+use crate::startup::identity::Identity;
+use nix::sys::prctl::{get_no_new_privs, set_dumpable, set_no_new_privs};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode as FileMode, umask};
+use nix::unistd::{chdir, getresgid, getresuid, setgroups, setresgid, setresuid};
+use std::os::fd::BorrowedFd;
+
+/// Proof that user, capabilities and file system are given up.
+#[derive(Debug)]
+pub(crate) struct Restricted {
+    /// How much of it landlock enforces.
+    pub(crate) landlock: Enforcement,
+}
+
+/// Gives up user, groups, capabilities, core dumps and the file system, but for removing names in
+/// `socket_directory`. Every failure is fatal.
+///
+/// # Errors
+/// [`BrokerError`] for the first step that failed, or whose effect did not show.
+pub(crate) fn restrict(
+    identity: &Identity,
+    socket_directory: Option<BorrowedFd<'_>>,
+) -> Result<Restricted, BrokerError> {
+    // while CAP_SETPCAP is there
+    capabilities::empty_bounding_set()?;
+    if identity.changes {
+        setgroups(&[]).attempt("drop", "supplementary groups")?;
+        // real, effective and saved: none is left to go back to
+        setresgid(identity.gid, identity.gid, identity.gid)
+            .attempt("become", format_args!("group {}", identity.gid))?;
+        setresuid(identity.uid, identity.uid, identity.uid)
+            .attempt("become", format_args!("user {}", identity.uid))?;
+    }
+    let (users, groups) =
+        (getresuid().attempt("read", "user ids")?, getresgid().attempt("read", "group ids")?);
+    if [users.real, users.effective, users.saved] != [identity.uid; 3]
+        || [groups.real, groups.effective, groups.saved] != [identity.gid; 3]
+    {
+        return Err(failed("become the daemon's user", "the ids did not change"));
+    }
+    capabilities::give_up_all()?;
+    set_no_new_privs().attempt("set", "no_new_privs")?;
+    if !get_no_new_privs().attempt("read", "no_new_privs")? {
+        return Err(failed("set no_new_privs", "it is not set"));
+    }
+    // after the change of user, which sets it anew; no other process of this user may trace us or read our memory
+    set_dumpable(false).attempt("clear", "dumpable")?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).attempt("forbid", "core dumps")?;
+    umask(FileMode::from_bits_truncate(0o077));
+    // keeps no file system busy; relative paths were all used
+    chdir("/").attempt("change directory to", "/")?;
+    Ok(Restricted { landlock: landlock::confine(socket_directory)? })
+}
+
+impl Restricted {
+    /// Forbids all system calls but those of `mode`, in every thread. Nothing is set up after this.
+    ///
+    /// # Errors
+    /// [`BrokerError::Confine`].
+    pub(crate) fn seal(self, mode: Mode) -> Result<(), BrokerError> {
+        seccomp::apply(mode)
+    }
+}
+
+fn failed(step: &'static str, cause: impl ToString) -> BrokerError {
+    BrokerError::Confine { step, cause: cause.to_string() }
+}

@@ -1,0 +1,274 @@
+//! Accepting, reading, answering and parting with clients.
+
+use super::Server;
+use super::admission::Admission;
+use super::connection::{Connection, Incoming, Stage, Violation};
+use super::event_loop::Token;
+use crate::audit::record::{Client, Event, Violation as ViolationRecord};
+use crate::error::{Attempt, BrokerError};
+use memcr_protocol::client::{Answer, ClientFrame, ServerFrame, VERSION};
+use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::launcher::Job;
+use memcr_protocol::subject::Peer;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Clients accepted in one turn: others have a turn too.
+const ACCEPTED_AT_ONCE: usize = 64;
+/// Reads from one client in one turn.
+const READS_AT_ONCE: usize = 8;
+/// How long nobody is accepted when there are no descriptors left.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Takes a client that was not accepted but made here.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when it can't be watched.
+    pub(crate) fn adopt(&mut self, client: UnixStream) -> Result<(), BrokerError> {
+        let id = self.new_id();
+        let connection = Connection::new(client).attempt("name", "a client")?;
+        self.watch(&connection, Token::Connection(id), EpollFlags::empty())?;
+        self.connections.insert(id, connection);
+        self.ready.insert(id);
+        Ok(())
+    }
+
+    pub(super) fn accept(&mut self) {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(listener) = &self.listener else { return };
+            let client = match listener.accept() {
+                Ok(client) => client,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // it hung up before it was accepted
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    warn!("accept a client: {error}; no client is accepted for {} s", PAUSE.as_secs());
+                    self.accept_again = Some(Instant::now() + PAUSE);
+                    self.watch_listener(EpollFlags::empty());
+                    return;
+                }
+            };
+            match Connection::new(client) {
+                Ok(connection) => self.admit(connection),
+                Err(error) => debug!("name a client: {error}"),
+            }
+        }
+    }
+
+    fn admit(&mut self, connection: Connection) {
+        match self.limits.admit(connection.uid(), &self.connections) {
+            Admission::Welcome => {}
+            Admission::InPlaceOf(silent) => self.part(silent),
+            Admission::Refused => {
+                warn!("user {} has too many connections, or all have", connection.uid());
+                self.close_all(connection);
+                return;
+            }
+        }
+        let id = self.new_id();
+        match self.watch(&connection, Token::Connection(id), EpollFlags::empty()) {
+            Ok(()) => {
+                self.connections.insert(id, connection);
+                self.ready.insert(id);
+            }
+            Err(error) => {
+                warn!("{error}");
+                self.close_all(connection);
+            }
+        }
+    }
+
+    pub(super) fn connection_ready(&mut self, id: u64, events: EpollFlags) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+            && connection.watched.take().is_some()
+        {
+            // epoll would tell it for ever. What the client asked for before it went is done nevertheless.
+            let _ = self.epoll.delete(&*connection);
+        }
+        if events.contains(EpollFlags::EPOLLOUT) && !connection.flush() {
+            self.part(id);
+            return;
+        }
+        self.ready.insert(id);
+    }
+
+    /// Reads and does what a client asks, as far as it doesn't have to wait; parts with it when all is done.
+    pub(super) fn attend(&mut self, id: u64) {
+        for _ in 0..READS_AT_ONCE {
+            if !self.take_frames(id) {
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            if !connection.wanted().contains(EpollFlags::EPOLLIN) {
+                break;
+            }
+            match connection.read() {
+                Ok(Incoming::Bytes) => {}
+                Ok(Incoming::Nothing | Incoming::End) => break,
+                Err(violation) => {
+                    self.violated(id, &violation);
+                    break;
+                }
+            }
+        }
+        self.settle(id);
+    }
+
+    /// False if the connection is gone.
+    fn take_frames(&mut self, id: u64) -> bool {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else { return false };
+            match connection.next_frame() {
+                Ok(None) => return true,
+                Ok(Some(ClientFrame::Hello { version })) => self.greet(id, version),
+                Ok(Some(ClientFrame::Request { id: number, request })) => match &connection.stage {
+                    Stage::Ready { peer, known } => {
+                        let (peer, known) = (Rc::clone(peer), *known);
+                        connection.under_way += 1;
+                        self.request(id, number, request, peer, known);
+                    }
+                    Stage::Greeting | Stage::Identifying | Stage::Parting => {
+                        self.violated(id, &Violation::NoHello)
+                    }
+                },
+                Err(violation) => self.violated(id, &violation),
+            }
+        }
+    }
+
+    /// Watches for what the connection now waits for, or parts with it.
+    fn settle(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.is_done() {
+            self.part(id);
+            return;
+        }
+        let wanted = connection.wanted();
+        match connection.watched {
+            // gone, with requests left that were not read yet
+            None => {
+                if wanted.contains(EpollFlags::EPOLLIN) {
+                    self.ready.insert(id);
+                }
+            }
+            Some(watched) if watched == wanted => {}
+            Some(_) => {
+                connection.watched = Some(wanted);
+                let mut event = EpollEvent::new(wanted, Token::Connection(id).encode());
+                if let Err(cause) = self.epoll.modify(&*connection, &mut event) {
+                    warn!("watch a client: {cause}");
+                    self.part(id);
+                }
+            }
+        }
+    }
+
+    fn greet(&mut self, id: u64, version: u16) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if !matches!(connection.stage, Stage::Greeting) {
+            self.violated(id, &Violation::SecondHello);
+            return;
+        }
+        if version != VERSION {
+            self.violated(id, &Violation::Version(version));
+            return;
+        }
+        connection.heard();
+        let server = concat!("memcr ", env!("CARGO_PKG_VERSION")).to_owned();
+        connection.send(&ServerFrame::Hello { version: VERSION, server });
+        if !connection.is_known() {
+            connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: false };
+            return;
+        }
+        connection.stage = Stage::Identifying;
+        let ticket = self.new_id();
+        let duplicate = self.connections.get(&id).map(Connection::duplicate);
+        match (duplicate, &mut self.launcher) {
+            (Some(Ok(client)), Some(launcher)) => {
+                self.identifying.insert(ticket, id);
+                let sent = launcher.send(&Job::Identify { ticket }, vec![client]);
+                self.launcher_sent(sent);
+            }
+            (Some(Err(cause)), _) => {
+                warn!("duplicate a client's socket: {cause}");
+                self.part(id);
+            }
+            (None, _) | (_, None) => self.part(id),
+        }
+    }
+
+    /// The launcher has named the client behind `ticket`.
+    pub(super) fn identified(&mut self, ticket: u64, peer: Option<Peer>) {
+        let id = self.identifying.remove(&ticket);
+        let Some((id, connection)) = id.and_then(|id| Some((id, self.connections.get_mut(&id)?))) else {
+            // it is gone
+            return;
+        };
+        let known = peer.is_some();
+        let peer = peer.unwrap_or_else(|| connection.bare_peer());
+        connection.stage = Stage::Ready { peer: Rc::new(peer), known };
+        self.ready.insert(id);
+    }
+
+    /// Answers a request for good.
+    pub(super) fn reply(&mut self, id: u64, number: u32, answer: Answer) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.under_way = connection.under_way.saturating_sub(1);
+        if connection.send(&ServerFrame::Answer { id: number, answer }) {
+            self.ready.insert(id);
+        } else {
+            self.part(id);
+        }
+    }
+
+    /// Answers a request, with more to come. What a slow client can do without is left out.
+    pub(super) fn reply_more(&mut self, id: u64, number: u32, answer: Answer) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let optional = matches!(answer, Answer::Progress { .. });
+        let frame = ServerFrame::Answer { id: number, answer };
+        let alive = if optional { connection.send_if_read(&frame) } else { connection.send(&frame) };
+        if alive {
+            self.ready.insert(id);
+        } else {
+            self.part(id);
+        }
+    }
+
+    /// Says what is wrong, and parts as soon as the client has read it.
+    fn violated(&mut self, id: u64, violation: &Violation) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let message = violation.to_string();
+        let peer = match &connection.stage {
+            Stage::Ready { peer, .. } => Rc::clone(peer),
+            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.bare_peer()),
+        };
+        let client = Client::from(peer.as_ref());
+        self.audit.write(Event::ProtocolViolation(ViolationRecord { client, message: &message }));
+        connection.stage = Stage::Parting;
+        let failure = Failure::new(Code::Protocol, message);
+        connection.send(&ServerFrame::Answer { id: 0, answer: Answer::Failed(failure) });
+    }
+
+    /// Closes a connection. What it asked for goes on.
+    pub(super) fn part(&mut self, id: u64) {
+        if let Some(connection) = self.connections.remove(&id) {
+            if connection.watched.is_some() {
+                // duplicates of the socket would keep it watched
+                let _ = self.epoll.delete(&connection);
+            }
+            self.close_all(connection);
+        }
+    }
+
+    fn close_all(&self, connection: Connection) {
+        for descriptor in connection.part() {
+            self.closer.close(descriptor);
+        }
+    }
+}

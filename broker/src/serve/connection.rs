@@ -1,0 +1,301 @@
+//! One client's connection: frames in, frames out, descriptors along with them, and bounds for all.
+
+use super::process::{Named, named_by};
+use crate::sys::descriptors::{receive, send};
+use memcr_protocol::client::{ClientFrame, ServerFrame};
+use memcr_protocol::frame::{Assembler, FrameError, encode};
+use memcr_protocol::subject::Peer;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{Shutdown, UnixCredentials, getsockopt, shutdown, sockopt};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Bytes read at once.
+const CHUNK: usize = 8 * 1024;
+/// Descriptors that may wait for the rest of their frame; a frame has one.
+const MAX_DESCRIPTORS: usize = 4;
+/// Requests of one connection under way at once; further ones are not read yet.
+const MAX_UNDER_WAY: usize = 64;
+/// Unread output with which no further request is read, and progress is no longer told.
+const ENOUGH_OUTPUT: usize = 64 * 1024;
+/// Unread output with which the client is disconnected.
+const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
+/// How long a client may say nothing at first, or read nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the kernel says for a user that has no id in our user namespace.
+const UNKNOWN_USER: u32 = 65_534;
+
+/// How far the client is.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    /// It has not said hello.
+    Greeting,
+    /// The launcher is asked who it is.
+    Identifying,
+    /// It may ask. `known` is false if the kernel can't name its user and process here.
+    Ready { peer: Rc<Peer>, known: bool },
+    /// It is told its last, and then disconnected.
+    Parting,
+}
+
+/// Why a client is disconnected with a word.
+#[derive(Debug, Error)]
+pub(crate) enum Violation {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the message came with more descriptors than it may")]
+    TooManyDescriptors,
+    #[error("the message came with a descriptor that is not a pidfd")]
+    ForeignDescriptor,
+    #[error("the first message must be a hello")]
+    NoHello,
+    #[error("a second hello")]
+    SecondHello,
+    #[error("protocol version {0} is not known here; this is version {here}", here = memcr_protocol::client::VERSION)]
+    Version(u16),
+}
+
+/// What reading brought.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// Bytes; there may be frames.
+    Bytes,
+    /// Nothing now.
+    Nothing,
+    /// The client sends no more.
+    End,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    credentials: UnixCredentials,
+    pub(crate) stage: Stage,
+    /// Requests not yet answered.
+    pub(crate) under_way: usize,
+    /// What epoll watches for; `None` once the client is gone, which epoll would tell for ever.
+    pub(crate) watched: Option<EpollFlags>,
+    assembler: Assembler,
+    pidfds: VecDeque<OwnedFd>,
+    foreign: Vec<OwnedFd>,
+    output: VecDeque<u8>,
+    no_more_input: bool,
+    /// Since when it has said nothing, or read nothing; `None` while all is well.
+    waiting_since: Option<Instant>,
+}
+
+impl Connection {
+    /// A new client.
+    ///
+    /// # Errors
+    /// What the kernel says when asked who it is.
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
+        let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
+        Ok(Self {
+            socket: socket.into(),
+            credentials,
+            stage: Stage::Greeting,
+            under_way: 0,
+            watched: Some(EpollFlags::empty()),
+            assembler: Assembler::new(),
+            pidfds: VecDeque::new(),
+            foreign: Vec::new(),
+            output: VecDeque::new(),
+            no_more_input: false,
+            waiting_since: Some(Instant::now()),
+        })
+    }
+
+    /// Its user, as of connect().
+    pub(crate) fn uid(&self) -> u32 {
+        self.credentials.uid()
+    }
+
+    /// Whether the kernel can name its user and process here (kernel-facts 9).
+    pub(crate) fn is_known(&self) -> bool {
+        self.credentials.uid() != UNKNOWN_USER && self.credentials.pid() != 0
+    }
+
+    /// What is known of it without asking the launcher.
+    pub(crate) fn bare_peer(&self) -> Peer {
+        Peer {
+            uid: self.credentials.uid(),
+            gid: self.credentials.gid(),
+            groups: Vec::new(),
+            pid: self.credentials.pid(),
+            executable: None,
+        }
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    /// A [`Violation`] by its descriptors.
+    pub(crate) fn read(&mut self) -> Result<Incoming, Violation> {
+        let (mut chunk, mut descriptors) = ([0; CHUNK], Vec::new());
+        let received = match receive(self.socket.as_fd(), &mut chunk, &mut descriptors) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Incoming::Nothing),
+            Err(_) => return Ok(self.end_input()),
+            Ok(received) => received,
+        };
+        for descriptor in descriptors {
+            match named_by(descriptor.as_fd()) {
+                Named::Nothing => self.foreign.push(descriptor),
+                _ => self.pidfds.push_back(descriptor),
+            }
+        }
+        if received.control_cut || self.pidfds.len() + self.foreign.len() > MAX_DESCRIPTORS {
+            return Err(Violation::TooManyDescriptors);
+        }
+        if !self.foreign.is_empty() {
+            return Err(Violation::ForeignDescriptor);
+        }
+        match chunk.get(..received.length) {
+            None | Some([]) => Ok(self.end_input()),
+            Some(bytes) => {
+                self.assembler.push(bytes);
+                Ok(Incoming::Bytes)
+            }
+        }
+    }
+
+    fn end_input(&mut self) -> Incoming {
+        self.no_more_input = true;
+        Incoming::End
+    }
+
+    /// The next whole frame, unless the client has to wait with it.
+    ///
+    /// # Errors
+    /// A [`Violation`] by its bytes.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<ClientFrame>, Violation> {
+        if self.must_wait() { Ok(None) } else { Ok(self.assembler.next_message()?) }
+    }
+
+    /// The pidfd that came with the frame.
+    pub(crate) fn take_pidfd(&mut self) -> Option<OwnedFd> {
+        self.pidfds.pop_front()
+    }
+
+    /// A duplicate of its socket, by which others see for themselves who it is.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// The time of silence that counts is over.
+    pub(crate) fn heard(&mut self) {
+        self.waiting_since = None;
+    }
+
+    /// Sends a frame, now or when the client reads. False if it is to be disconnected.
+    pub(crate) fn send(&mut self, frame: &ServerFrame) -> bool {
+        match encode(frame) {
+            Ok(bytes) => self.output.extend(bytes),
+            Err(cause) => {
+                tracing::error!("encode an answer: {cause}");
+                return false;
+            }
+        }
+        self.output.len() <= TOO_MUCH_OUTPUT && self.flush()
+    }
+
+    /// Sends a frame that may as well be lost, if the client keeps up.
+    pub(crate) fn send_if_read(&mut self, frame: &ServerFrame) -> bool {
+        self.output.len() >= ENOUGH_OUTPUT || self.send(frame)
+    }
+
+    /// Sends what is queued, as far as the client reads. False if it is gone.
+    pub(crate) fn flush(&mut self) -> bool {
+        while !self.output.is_empty() {
+            let (first, _) = self.output.as_slices();
+            match send(self.socket.as_fd(), first, &[]) {
+                Ok(sent) => {
+                    self.output.drain(..sent);
+                    self.waiting_since = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waiting_since.get_or_insert_with(Instant::now);
+                    return true;
+                }
+                Err(_) => return false,
+            }
+        }
+        self.output.shrink_to(ENOUGH_OUTPUT);
+        true
+    }
+
+    /// Whether everything was sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Whether there is nothing more to do for it.
+    pub(crate) fn is_done(&self) -> bool {
+        let parting = matches!(self.stage, Stage::Parting);
+        // a client may close its sending half and wait for its answers
+        let silent = self.no_more_input && self.under_way == 0 && !matches!(self.stage, Stage::Identifying);
+        (parting || silent) && self.output.is_empty()
+    }
+
+    /// Whether it has kept us waiting for too long.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
+    }
+
+    /// Since when it waits without having said hello.
+    pub(crate) fn ungreeted_since(&self) -> Option<Instant> {
+        matches!(self.stage, Stage::Greeting).then_some(self.waiting_since).flatten()
+    }
+
+    /// Whether time is running for it.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.waiting_since.is_some()
+    }
+
+    /// What epoll should watch for.
+    pub(crate) fn wanted(&self) -> EpollFlags {
+        let mut wanted = EpollFlags::empty();
+        wanted.set(EpollFlags::EPOLLIN, !self.no_more_input && !self.must_wait());
+        wanted.set(EpollFlags::EPOLLOUT, !self.output.is_empty());
+        wanted
+    }
+
+    fn must_wait(&self) -> bool {
+        matches!(self.stage, Stage::Identifying | Stage::Parting)
+            || self.under_way >= MAX_UNDER_WAY
+            || self.output.len() >= ENOUGH_OUTPUT
+    }
+
+    /// Takes everything that closing the socket would close with it: what the client sent and nobody
+    /// read may hold descriptors whose closing waits for the client.
+    pub(crate) fn part(mut self) -> Vec<OwnedFd> {
+        // nothing more can come in; fails if the client is gone
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
+        let mut rest = std::mem::take(&mut self.foreign);
+        let mut chunk = [0; CHUNK];
+        while let Ok(received) = receive(self.socket.as_fd(), &mut chunk, &mut rest) {
+            if received.length == 0 {
+                break;
+            }
+        }
+        rest
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Serving clients: one thread, one epoll, no call that waits for anybody.
+//!
+//! | file | about |
+//! |---|---|
+//! | `event_loop` | what is ready, and whose turn it is; the end of the daemon |
+//! | `clients` | accepting, reading, answering and parting with clients |
+//! | `requests` | what each request means |
+//! | `operations` | what launcher and workers report, and what follows from it |
+//! | `target` | the state of one target: pure |
+//! | `connection` | one client's connection |
+//! | `records` | requests as the audit log tells them |
+
+mod admission;
+pub(crate) mod channel;
+mod clients;
+pub(crate) mod closer;
+mod connection;
+mod event_loop;
+mod operations;
+mod pending;
+mod process;
+mod records;
+mod requests;
+mod target;
+
+pub(crate) use event_loop::Turn;
+
+use crate::audit::log::AuditLog;
+use crate::audit::record::{Event, Start};
+use crate::error::{Attempt, BrokerError};
+use crate::startup::Foundation;
+use crate::startup::directories::ImageDirectories;
+use crate::startup::listener::Listener;
+use crate::startup::notify::ServiceManager;
+use admission::Limits;
+use channel::Channel;
+use closer::Closer;
+use connection::Connection;
+use event_loop::Token;
+use memcr_policy::Policy;
+use memcr_protocol::client::VERSION;
+use memcr_protocol::frame::{Message, PREFIX_LENGTH};
+use memcr_protocol::launcher::LauncherReport;
+use memcr_protocol::worker::WorkerEvent;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::signalfd::SignalFd;
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+use target::Target;
+
+/// Room for the longest message of launcher and workers.
+const BUFFER: usize = PREFIX_LENGTH
+    + if LauncherReport::LIMIT > WorkerEvent::LIMIT { LauncherReport::LIMIT } else { WorkerEvent::LIMIT };
+
+/// The broker at work.
+#[derive(Debug)]
+pub(crate) struct Server {
+    epoll: Epoll,
+    signals: SignalFd,
+    service_manager: ServiceManager,
+    listener: Option<Listener>,
+    /// Until then no client is accepted: there are no descriptors left.
+    accept_again: Option<Instant>,
+    launcher: Option<Channel>,
+    launcher_pid: i32,
+    connections: HashMap<u64, Connection>,
+    /// Which connection a ticket of `Job::Identify` belongs to.
+    identifying: HashMap<u64, u64>,
+    /// Connections to attend to at the end of the turn.
+    ready: BTreeSet<u64>,
+    sleepers: HashMap<u64, Sleeper>,
+    /// Which ticket a target's pid has.
+    by_pid: HashMap<i32, u64>,
+    policy: Policy,
+    directories: ImageDirectories,
+    audit: AuditLog,
+    limits: Limits,
+    closer: Closer,
+    buffer: Vec<u8>,
+    last_id: u64,
+    last_request: u64,
+    stopping: Option<Stopping>,
+    /// Targets lost without a request, for whoever runs this.
+    lost: Vec<i32>,
+}
+
+/// A target and its worker.
+#[derive(Debug)]
+struct Sleeper {
+    target: Target,
+    /// `None` when the worker is gone or speaks nonsense.
+    control: Option<Channel>,
+    /// Whether epoll waits for room in `control`.
+    watched_for_room: bool,
+    pidfd: OwnedFd,
+    worker: Option<i32>,
+}
+
+/// The daemon is ending.
+#[derive(Debug)]
+struct Stopping {
+    reason: &'static str,
+    /// When all targets were awake.
+    idle_since: Option<Instant>,
+}
+
+impl Server {
+    /// Takes over what was opened and made at the start.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the event loop can't be set up.
+    pub(crate) fn new(foundation: Foundation, closer: Closer) -> Result<Self, BrokerError> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).attempt("make", "an epoll")?;
+        let server = Self {
+            epoll,
+            signals: foundation.signals,
+            service_manager: foundation.service_manager,
+            listener: foundation.listener,
+            accept_again: None,
+            launcher: Some(foundation.launcher.channel),
+            launcher_pid: foundation.launcher.pid,
+            connections: HashMap::new(),
+            identifying: HashMap::new(),
+            ready: BTreeSet::new(),
+            sleepers: HashMap::new(),
+            by_pid: HashMap::new(),
+            policy: foundation.policy,
+            directories: foundation.directories,
+            audit: foundation.audit,
+            limits: Limits::for_descriptors(foundation.descriptors),
+            closer,
+            buffer: vec![0; BUFFER],
+            last_id: 0,
+            last_request: 0,
+            stopping: None,
+            lost: Vec::new(),
+        };
+        server.watch(&server.signals, Token::Signals, EpollFlags::EPOLLIN)?;
+        if let Some(launcher) = &server.launcher {
+            server.watch(launcher, Token::Launcher, EpollFlags::EPOLLIN)?;
+        }
+        if let Some(listener) = &server.listener {
+            server.watch(listener, Token::Listener, EpollFlags::EPOLLIN)?;
+        }
+        Ok(server)
+    }
+
+    /// Records that the daemon is ready, and tells the service manager.
+    pub(crate) fn announce(&mut self, start: &Announcement) {
+        self.audit.write(Event::Start(Start {
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: VERSION,
+            pid: std::process::id(),
+            launcher: self.launcher_pid,
+            uid: start.uid,
+            gid: start.gid,
+            listen: start.listen.as_deref(),
+            listen_gid: start.listen_group,
+            directories: self.directories.names().collect(),
+            policy: start.policy.as_deref(),
+            guard: start.guard,
+            landlock: start.landlock,
+            seccomp: true,
+        }));
+        self.service_manager.ready();
+    }
+
+    /// Watches something of somebody else's; [`Turn::Outside`] tells of it by `number`.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; `EPERM` for what is always ready (a file).
+    pub(crate) fn watch_outside(&self, what: impl AsFd, number: u64) -> Result<(), BrokerError> {
+        self.watch(what, Token::Outside(number), EpollFlags::EPOLLIN)
+    }
+
+    /// Watches it no longer.
+    pub(crate) fn forget_outside(&self, what: impl AsFd) {
+        // it may never have been watched
+        let _ = self.epoll.delete(what);
+    }
+
+    fn watch(&self, what: impl AsFd, token: Token, flags: EpollFlags) -> Result<(), BrokerError> {
+        self.epoll
+            .add(what, EpollEvent::new(flags, token.encode()))
+            .attempt("watch", format_args!("{token:?}"))
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+/// What the first record tells.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) listen: Option<String>,
+    pub(crate) listen_group: Option<u32>,
+    pub(crate) policy: Option<String>,
+    pub(crate) guard: &'static str,
+    pub(crate) landlock: &'static str,
+}

@@ -1,0 +1,53 @@
+//! Requests on their way, and what is said to those that go nowhere.
+
+use memcr_protocol::client::CheckpointOptions;
+use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::subject::{Action, Peer};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A request that has not been answered yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// Number in the audit log.
+    pub(crate) number: u64,
+    /// Which connection it came from; it may be closed by now.
+    pub(crate) connection: u64,
+    /// The client's id of it.
+    pub(crate) id: u32,
+    /// Who asks.
+    pub(crate) peer: Rc<Peer>,
+    /// What for.
+    pub(crate) action: Action,
+    /// The target; 0 if there is none, or it is not known.
+    pub(crate) pid: i32,
+    /// When it came.
+    pub(crate) since: Instant,
+}
+
+/// A checkpoint, with what the worker will need.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) pending: Pending,
+    pub(crate) options: CheckpointOptions,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) client: OwnedFd,
+}
+
+/// A restore, with what the worker will need.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) pending: Pending,
+    pub(crate) client: OwnedFd,
+}
+
+/// The answer to a restore of a process that runs.
+pub(crate) fn not_asleep(pid: i32) -> Failure {
+    Failure::new(Code::NotAsleep, format!("process {pid} is not asleep"))
+}
+
+/// What a denied client is told: nothing about the target.
+pub(crate) fn denial(action: Action, pid: i32) -> Failure {
+    Failure::new(Code::Denied, format!("the policy denies {} of process {pid}", action.name()))
+}

@@ -1,0 +1,91 @@
+//! Requests as the audit log tells them.
+
+use super::Server;
+use super::pending::Pending;
+use crate::audit::record::{Client, Event, Outcome, Request, Target, Times};
+use memcr_protocol::client::Completion;
+use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::report::Guard;
+use memcr_protocol::subject::{Action, TargetFacts};
+use tracing::debug;
+
+impl Server {
+    /// Leaves the record of a request. What is known of its target comes from `ticket`'s worker, else
+    /// from `facts`.
+    pub(super) fn record_outcome(
+        &mut self,
+        pending: &Pending,
+        ticket: Option<u64>,
+        facts: Option<&TargetFacts>,
+        rule: Option<&str>,
+        outcome: &Result<Completion, Failure>,
+    ) {
+        let target = ticket.and_then(|ticket| self.sleepers.get(&ticket)).map(|sleeper| &sleeper.target);
+        let mut record = blank(pending, facts.or(target.and_then(|target| target.facts())), rule);
+        record.sandbox = target.and_then(|target| target.sandbox());
+        record.guard = target.and_then(|target| target.guard()).map(Guard::name);
+        match outcome {
+            Ok(Completion::Asleep(report)) => {
+                record.bytes = Some(report.dumped);
+                record.pages = Some(report.pages);
+                record.image_bytes = Some(report.image);
+                record.times = record.times.sleep(report);
+            }
+            Ok(Completion::Awake(report)) => {
+                record.bytes = Some(report.restored);
+                record.pages = Some(report.pages);
+                record.times = record.times.wake(report);
+            }
+            Ok(Completion::Listed) => {}
+            Err(failure) => {
+                record.outcome = if failure.code == Code::Denied { Outcome::Denied } else { Outcome::Failed };
+                record.code = Some(failure.code.name());
+                record.message = Some(&failure.message);
+            }
+        }
+        debug!(
+            "request {}: {} of process {}: {:?}",
+            pending.number, record.action, pending.pid, record.outcome
+        );
+        self.audit.write(Event::Request(Box::new(record)));
+    }
+
+    /// Leaves the record of a list or of a state told.
+    pub(super) fn record_listing(
+        &mut self,
+        pending: &Pending,
+        facts: Option<&TargetFacts>,
+        rule: Option<&str>,
+        entries: usize,
+    ) {
+        let mut record = blank(pending, facts, rule);
+        record.entries = Some(entries);
+        self.audit.write(Event::Request(Box::new(record)));
+    }
+}
+
+fn blank<'a>(pending: &'a Pending, facts: Option<&'a TargetFacts>, rule: Option<&'a str>) -> Request<'a> {
+    let total = u64::try_from(pending.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let target = match pending.action {
+        Action::List => None,
+        Action::Checkpoint | Action::Restore | Action::Status if pending.pid == 0 => None,
+        Action::Checkpoint | Action::Restore | Action::Status => Some(Target::of(pending.pid, facts)),
+    };
+    Request {
+        request: pending.number,
+        client: Client::from(pending.peer.as_ref()),
+        action: pending.action.name(),
+        target,
+        rule,
+        outcome: Outcome::Ok,
+        code: None,
+        message: None,
+        sandbox: None,
+        guard: None,
+        bytes: None,
+        pages: None,
+        image_bytes: None,
+        entries: None,
+        times: Times::total(total),
+    }
+}

@@ -1,0 +1,283 @@
+//! What each request means, and which are refused at once.
+//!
+//! Whether a client may put a process to sleep or wake it is for the worker to decide. Here that is
+//! decided which concerns the daemon's own table only: lists, states, and requests that it shows to
+//! be pointless.
+
+use super::channel::Channel;
+use super::event_loop::{Token, ending};
+use super::pending::{Checkpoint, Pending, Restore, denial, not_asleep};
+use super::process::{Named, has_exited, named_by, public_facts};
+use super::target::Target;
+use super::{Server, Sleeper};
+use memcr_protocol::client::{Answer, Completion, Request};
+use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::launcher::Job;
+use memcr_protocol::report::{Entry, State};
+use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use nix::sys::epoll::EpollFlags;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Name of the rule that denies clients which the kernel can't name here.
+const UNKNOWN_PEER: &str = "client unknown here";
+
+impl Server {
+    /// Does what a client asks, or sets about it.
+    pub(super) fn request(
+        &mut self,
+        connection: u64,
+        id: u32,
+        request: Request,
+        peer: Rc<Peer>,
+        known: bool,
+    ) {
+        let action = match &request {
+            Request::Checkpoint(_) => Action::Checkpoint,
+            Request::Restore => Action::Restore,
+            Request::List => Action::List,
+            Request::Status => Action::Status,
+        };
+        self.last_request += 1;
+        let number = self.last_request;
+        let mut pending = Pending { number, connection, id, peer, action, pid: 0, since: Instant::now() };
+        let target = if action == Action::List { Ok(None) } else { self.target_of(connection).map(Some) };
+        if let Ok(Some((_, pid))) = &target {
+            pending.pid = *pid;
+        }
+        if !known {
+            self.deny(&pending, None, UNKNOWN_PEER.into());
+        } else if self.stopping.is_some() {
+            self.conclude(&pending, None, None, Err(ending()));
+        } else {
+            match (request, target) {
+                (_, Err(failure)) => self.conclude(&pending, None, None, Err(failure)),
+                (Request::Checkpoint(options), Ok(Some((pidfd, _)))) => {
+                    match self.client_socket(connection) {
+                        Ok(client) => self.checkpoint(Checkpoint { pending, options, pidfd, client }),
+                        Err(failure) => self.conclude(&pending, None, None, Err(failure)),
+                    }
+                }
+                (Request::Restore, Ok(Some((pidfd, _)))) => match self.client_socket(connection) {
+                    Ok(client) => self.restore(Restore { pending, client }, &pidfd),
+                    Err(failure) => self.conclude(&pending, None, None, Err(failure)),
+                },
+                (Request::Status, Ok(Some((pidfd, _)))) => self.status(&pending, &pidfd),
+                (Request::List, _) => self.list(&pending),
+                (Request::Checkpoint(_) | Request::Restore | Request::Status, Ok(None)) => {}
+            }
+        }
+    }
+
+    /// The pidfd that came with the request, and the pid it stands for.
+    fn target_of(&mut self, connection: u64) -> Result<(OwnedFd, i32), Failure> {
+        let pidfd = self.connections.get_mut(&connection).and_then(super::connection::Connection::take_pidfd);
+        let pidfd = pidfd.ok_or_else(|| Failure::new(Code::Protocol, "no pidfd came with the request"))?;
+        match named_by(pidfd.as_fd()) {
+            Named::Process(pid) => Ok((pidfd, pid)),
+            Named::Gone => Err(Failure::new(Code::NoSuchProcess, "the process has exited")),
+            Named::Invisible => Err(Failure::new(
+                Code::NoSuchProcess,
+                "the process is not visible to the daemon: it lives in another pid namespace",
+            )),
+            Named::Thread => {
+                Err(Failure::new(Code::Protocol, "the pidfd is one of a thread, not of a process"))
+            }
+            Named::Nothing => {
+                Err(Failure::new(Code::Protocol, "the descriptor that came along is not a pidfd"))
+            }
+        }
+    }
+
+    fn client_socket(&self, connection: u64) -> Result<OwnedFd, Failure> {
+        let duplicate = self.connections.get(&connection).map(super::connection::Connection::duplicate);
+        duplicate
+            .unwrap_or(Err(io::ErrorKind::NotConnected.into()))
+            .map_err(|cause| Failure::new(Code::Limit, format!("duplicate the client's socket: {cause}")))
+    }
+
+    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        let pid = checkpoint.pending.pid;
+        if let Some(failure) = self.refusal_of(pid) {
+            self.conclude(&checkpoint.pending, None, None, Err(failure));
+            return;
+        }
+        let Some(ticket) = self.by_pid.get(&pid).copied() else {
+            self.start(checkpoint);
+            return;
+        };
+        let Some(sleeper) = self.sleepers.get_mut(&ticket) else { return };
+        let another = has_exited(sleeper.pidfd.as_fd()) && !has_exited(checkpoint.pidfd.as_fd());
+        let effects = sleeper.target.ask_checkpoint(checkpoint, another, &self.policy);
+        self.apply(ticket, effects);
+    }
+
+    /// What is never put to sleep, whoever asks.
+    fn refusal_of(&self, pid: i32) -> Option<Failure> {
+        let own = u32::try_from(pid).is_ok_and(|pid| pid == std::process::id())
+            || pid == self.launcher_pid
+            || self.sleepers.values().any(|sleeper| sleeper.worker == Some(pid));
+        if pid == 1 {
+            Some(Failure::new(Code::TargetRefused, "process 1 is never put to sleep: the system needs it"))
+        } else if own {
+            Some(Failure::new(Code::TargetRefused, format!("process {pid} is one of memcr's own")))
+        } else {
+            None
+        }
+    }
+
+    /// Has the launcher fork a worker for it.
+    pub(super) fn start(&mut self, checkpoint: Checkpoint) {
+        if self.sleepers.len() >= self.limits.targets {
+            let failure =
+                Failure::new(Code::Limit, format!("{} processes sleep already", self.sleepers.len()));
+            self.conclude(&checkpoint.pending, None, None, Err(failure));
+            return;
+        }
+        if let Err((pending, failure)) = self.try_start(checkpoint) {
+            self.conclude(&pending, None, None, Err(failure));
+        }
+    }
+
+    fn try_start(&mut self, checkpoint: Checkpoint) -> Result<(), (Pending, Failure)> {
+        let Checkpoint { pending, options, pidfd, client } = checkpoint;
+        let lacking = |what: &str, cause: io::Error| Failure::new(Code::Limit, format!("{what}: {cause}"));
+        let Some(directory) = self.directories.find(options.directory.as_deref()) else {
+            let name = options.directory.unwrap_or_default();
+            let message = format!("{name:?} is not one of the daemon's image directories");
+            return Err((pending, Failure::new(Code::Protocol, message)));
+        };
+        let made = Channel::pair().map_err(|cause| lacking("make a control channel", cause.into()));
+        let made = made.and_then(|(control, worker)| {
+            let target = pidfd.try_clone().map_err(|cause| lacking("duplicate the pidfd", cause))?;
+            let directory = directory.try_clone_to_owned();
+            let directory = directory.map_err(|cause| lacking("duplicate the image directory", cause))?;
+            Ok((control, vec![worker, client, target, directory]))
+        });
+        let (control, descriptors) = match made {
+            Ok(made) => made,
+            Err(failure) => return Err((pending, failure)),
+        };
+        let ticket = self.new_id();
+        if let Err(cause) = self.watch(&control, Token::Worker(ticket), EpollFlags::EPOLLIN) {
+            return Err((pending, Failure::new(Code::Limit, cause.to_string())));
+        }
+        let Some(launcher) = &mut self.launcher else {
+            return Err((pending, ending()));
+        };
+        let sent = launcher.send(&Job::Sleep { ticket, options }, descriptors);
+        self.by_pid.insert(pending.pid, ticket);
+        let target = Target::new(pending);
+        let control = Some(control);
+        self.sleepers
+            .insert(ticket, Sleeper { target, control, watched_for_room: false, pidfd, worker: None });
+        self.launcher_sent(sent);
+        Ok(())
+    }
+
+    fn restore(&mut self, restore: Restore, pidfd: &OwnedFd) {
+        let ticket = self.by_pid.get(&restore.pending.pid).copied();
+        let sleeper = ticket.and_then(|ticket| Some((ticket, self.sleepers.get_mut(&ticket)?)));
+        match sleeper {
+            // one that died and whose number went to another does not sleep
+            Some((ticket, sleeper)) if !has_exited(sleeper.pidfd.as_fd()) || has_exited(pidfd.as_fd()) => {
+                let effects = sleeper.target.ask_restore(restore, &self.policy);
+                self.apply(ticket, effects);
+            }
+            Some(_) | None => match self.permitted(&restore.pending, pidfd) {
+                Ok((facts, rule)) => {
+                    let failure = not_asleep(facts.pid);
+                    self.conclude(&restore.pending, Some(&facts), Some(rule), Err(failure));
+                }
+                Err(Some((facts, rule))) => self.deny(&restore.pending, Some(&facts), rule),
+                Err(None) => self.conclude(&restore.pending, None, None, Err(gone(restore.pending.pid))),
+            },
+        }
+    }
+
+    fn status(&mut self, pending: &Pending, pidfd: &OwnedFd) {
+        let sleeper = self.by_pid.get(&pending.pid).and_then(|ticket| self.sleepers.get(ticket));
+        let known = sleeper
+            .filter(|sleeper| !has_exited(sleeper.pidfd.as_fd()) || has_exited(pidfd.as_fd()))
+            .and_then(|sleeper| Some((sleeper.target.entry()?, sleeper.target.facts()?.clone())));
+        let (entry, facts, rule) = if let Some((entry, facts)) = known {
+            let decision = self.policy.decide(&pending.peer, Action::Status, &facts);
+            if !decision.allowed {
+                self.deny(pending, Some(&facts), decision.rule);
+                return;
+            }
+            (entry, facts, decision.rule)
+        } else {
+            match self.permitted(pending, pidfd) {
+                Ok((facts, rule)) => (running(&facts), facts, rule),
+                Err(Some((facts, rule))) => {
+                    self.deny(pending, Some(&facts), rule);
+                    return;
+                }
+                Err(None) => {
+                    self.conclude(pending, None, None, Err(gone(pending.pid)));
+                    return;
+                }
+            }
+        };
+        self.listed(pending, Some(&facts), Some(rule), vec![entry]);
+    }
+
+    /// By the public facts of a process that is not in the table, the rule that allows the request; else the
+    /// facts and the rule that denies it, or `None` if the process is gone.
+    fn permitted(
+        &self,
+        pending: &Pending,
+        pidfd: &OwnedFd,
+    ) -> Result<(TargetFacts, String), Option<(TargetFacts, String)>> {
+        let facts = public_facts(pending.pid, pidfd.as_fd()).ok_or(None)?;
+        let decision = self.policy.decide(&pending.peer, pending.action, &facts);
+        if decision.allowed { Ok((facts, decision.rule)) } else { Err(Some((facts, decision.rule))) }
+    }
+
+    fn list(&mut self, pending: &Pending) {
+        let visible = |sleeper: &Sleeper| {
+            let decision = self.policy.decide(&pending.peer, Action::List, sleeper.target.facts()?);
+            if decision.allowed { sleeper.target.entry() } else { None }
+        };
+        let mut entries: Vec<_> = self.sleepers.values().filter_map(visible).collect();
+        entries.sort_by_key(|entry| entry.pid);
+        self.listed(pending, None, None, entries);
+    }
+
+    fn listed(
+        &mut self,
+        pending: &Pending,
+        facts: Option<&TargetFacts>,
+        rule: Option<String>,
+        entries: Vec<Entry>,
+    ) {
+        self.record_listing(pending, facts, rule.as_deref(), entries.len());
+        for entry in entries {
+            self.reply_more(pending.connection, pending.id, Answer::Entry(entry));
+        }
+        self.reply(pending.connection, pending.id, Answer::Done(Completion::Listed));
+    }
+
+    fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: String) {
+        let failure = denial(pending.action, pending.pid);
+        self.conclude(pending, facts, Some(rule), Err(failure));
+    }
+}
+
+fn running(facts: &TargetFacts) -> Entry {
+    Entry {
+        pid: facts.pid,
+        uid: facts.uids[1],
+        executable: facts.executable.clone(),
+        state: State::Running,
+        since_seconds: 0,
+        sleep: None,
+    }
+}
+
+fn gone(pid: i32) -> Failure {
+    Failure::new(Code::NoSuchProcess, format!("process {pid} has exited, or is hidden from the daemon"))
+}

@@ -1,0 +1,65 @@
+//! `memcr -l PATH`: the daemon, from its start to its end.
+
+use crate::cli::Arguments;
+use crate::confine::{self, Enforcement, Mode};
+use crate::error::BrokerError;
+use crate::serve::closer::Closer;
+use crate::serve::{Announcement, Server, Turn};
+use crate::startup::{self, Foundation};
+use std::process::ExitCode;
+use tracing::{info, warn};
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// [`BrokerError`] when it can't start, or can't go on; every sleeper is woken by its worker then.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
+    let foundation = startup::lay(arguments)?;
+    let mut server = confined(foundation, Mode::Serve)?;
+    while !server.has_ended() {
+        if server.turn()?.contains(&Turn::Signal) {
+            server.stop("a signal asks for it");
+        }
+    }
+    Ok(if server.has_lost_its_launcher() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Gives up all privileges and sets about serving. The order counts: nothing is read from a client before
+/// the last line of it.
+///
+/// # Errors
+/// [`BrokerError`] for the first step that failed.
+pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, BrokerError> {
+    let listener = foundation.listener.as_ref();
+    let announcement = |landlock: Enforcement| Announcement {
+        uid: foundation.identity.uid.as_raw(),
+        gid: foundation.identity.gid.as_raw(),
+        listen: listener.map(|listener| listener.path().display().to_string()),
+        listen_group: foundation.listen_group,
+        policy: foundation.policy_path.clone(),
+        guard: if foundation.full_guard { "full" } else { "exit-kill" },
+        landlock: landlock.name(),
+    };
+    let restricted = confine::restrict(&foundation.identity, listener.map(|listener| listener.parent()))?;
+    let announcement = announcement(restricted.landlock);
+    // a thread takes over what this one has given up, and can't be started once the filter is there
+    let closer = Closer::start()?;
+    let mut server = Server::new(foundation, closer)?;
+    restricted.seal(mode)?;
+    report(&announcement);
+    server.announce(&announcement);
+    Ok(server)
+}
+
+fn report(announcement: &Announcement) {
+    let Announcement { uid, gid, landlock, .. } = announcement;
+    info!("running as user {uid}, group {gid}, without capabilities; landlock: {landlock}, seccomp: full");
+    if *landlock == Enforcement::None.name() {
+        warn!(
+            "this kernel has no landlock: the file system is kept from the broker by its user and by seccomp only"
+        );
+    }
+    if let Some(path) = &announcement.listen {
+        info!("listening on {path}");
+    }
+}

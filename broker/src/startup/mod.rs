@@ -1,0 +1,138 @@
+//! Everything that is done while there still are privileges.
+
+pub(crate) mod directories;
+pub(crate) mod identity;
+pub(crate) mod launcher;
+pub(crate) mod listener;
+pub(crate) mod notify;
+pub(crate) mod paths;
+pub(crate) mod policy;
+
+use crate::audit::log::AuditLog;
+use crate::cli::Arguments;
+use crate::error::{Attempt, BrokerError};
+use directories::ImageDirectories;
+use identity::Identity;
+use launcher::{Endowment, Launcher};
+use listener::Listener;
+use memcr_policy::Policy;
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use notify::ServiceManager;
+use std::fs;
+use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
+use tracing::{info, warn};
+
+/// File descriptors that are wanted: some for each client and each sleeping process.
+const DESCRIPTORS: u64 = 16_384;
+
+/// What the broker works with, opened and made before privileges are dropped.
+#[derive(Debug)]
+pub(crate) struct Foundation {
+    pub(crate) identity: Identity,
+    pub(crate) directories: ImageDirectories,
+    pub(crate) policy: Policy,
+    /// Path of the policy file.
+    pub(crate) policy_path: Option<String>,
+    pub(crate) audit: AuditLog,
+    pub(crate) launcher: Launcher,
+    pub(crate) listener: Option<Listener>,
+    pub(crate) listen_group: Option<u32>,
+    pub(crate) signals: SignalFd,
+    pub(crate) service_manager: ServiceManager,
+    /// Whether /dev/userfaultfd could be opened.
+    pub(crate) full_guard: bool,
+    /// File descriptors that this process may have.
+    pub(crate) descriptors: u64,
+}
+
+/// Opens and starts everything, in an order in which what fails most often and costs least comes
+/// first, and clients can connect only when all else is there.
+///
+/// # Errors
+/// The first [`BrokerError`].
+pub(crate) fn lay(arguments: &Arguments) -> Result<Foundation, BrokerError> {
+    let signals = catch_signals()?;
+    let descriptors = raise_descriptor_limit();
+    let identity = identity::choose(arguments.user.as_deref())?;
+    let listen_group = arguments.listen_gid.as_deref().map(identity::group).transpose()?;
+    let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group)?;
+    let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
+    let audit = open_audit_log(arguments, &identity)?;
+    let userfaultfd = open_userfaultfd();
+    let full_guard = userfaultfd.is_some();
+    warn_of_ptrace_scope();
+    let policy_path = policy_file.as_ref().map(|file| file.path.clone());
+    let endowment = Endowment { policy: policy_file, userfaultfd, listen_group };
+    let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
+    let listener = match &arguments.listen {
+        Some(path) => Some(Listener::bind(path, listen_group, &identity)?),
+        None => None,
+    };
+    let service_manager = ServiceManager::from_environment();
+    Ok(Foundation {
+        identity,
+        directories,
+        policy,
+        policy_path,
+        audit,
+        launcher,
+        listener,
+        listen_group,
+        signals,
+        service_manager,
+        full_guard,
+        descriptors,
+    })
+}
+
+/// Signals that end the daemon come as events: sleepers are woken first.
+fn catch_signals() -> Result<SignalFd, BrokerError> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().attempt("block", "signals")?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).attempt("make", "a signalfd")
+}
+
+/// As many as are wanted and allowed; says how many.
+fn raise_descriptor_limit() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let wanted = hard.min(DESCRIPTORS);
+    if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft }
+}
+
+fn open_audit_log(arguments: &Arguments, identity: &Identity) -> Result<AuditLog, BrokerError> {
+    match &arguments.audit_log {
+        Some(path) => AuditLog::append_to(path, identity),
+        None if arguments.pid.is_some() && std::io::stderr().is_terminal() => Ok(AuditLog::nowhere()),
+        None => Ok(AuditLog::standard_error()),
+    }
+}
+
+fn open_userfaultfd() -> Option<OwnedFd> {
+    match open("/dev/userfaultfd", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(device) => {
+            info!("guard: full (/dev/userfaultfd could be opened)");
+            Some(device)
+        }
+        Err(cause) => {
+            warn!(
+                "guard: a target dies if its worker does while it sleeps (/dev/userfaultfd could not be opened: {cause}; let this user open it, or start as root)"
+            );
+            None
+        }
+    }
+}
+
+fn warn_of_ptrace_scope() {
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
+    if scope.is_some_and(|scope| scope.trim() == "3") {
+        warn!("kernel.yama.ptrace_scope is 3: until the next boot no process can be put to sleep");
+    }
+}
