@@ -40,7 +40,7 @@ impl Enforcement {
 
 /// Confines this thread, and those it will start.
 pub(super) fn confine(socket_directory: Option<BorrowedFd<'_>>) -> Result<Enforcement, BrokerError> {
-    let status = enforce(socket_directory).map_err(|cause| failed("landlock", cause))?;
+    let status = enforce(socket_directory).map_err(|cause| failed("landlock", &cause))?;
     // "best effort" ends well even where nothing is enforced (kernel-facts 5): the status tells
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Enforcement::Full,

@@ -49,12 +49,12 @@ pub(crate) fn restrict(
     if [users.real, users.effective, users.saved] != [identity.uid; 3]
         || [groups.real, groups.effective, groups.saved] != [identity.gid; 3]
     {
-        return Err(failed("become the daemon's user", "the ids did not change"));
+        return Err(failed("become the daemon's user", &"the ids did not change"));
     }
     capabilities::give_up_all()?;
     set_no_new_privs().attempt("set", "no_new_privs")?;
     if !get_no_new_privs().attempt("read", "no_new_privs")? {
-        return Err(failed("set no_new_privs", "it is not set"));
+        return Err(failed("set no_new_privs", &"it is not set"));
     }
     // after the change of user, which sets it anew; no other process of this user may trace us or read our memory
     set_dumpable(false).attempt("clear", "dumpable")?;
@@ -75,6 +75,6 @@ impl Restricted {
     }
 }
 
-fn failed(step: &'static str, cause: impl ToString) -> BrokerError {
+fn failed(step: &'static str, cause: &impl ToString) -> BrokerError {
     BrokerError::Confine { step, cause: cause.to_string() }
 }

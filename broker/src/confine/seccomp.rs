@@ -45,8 +45,9 @@ const fn allowed(call: libc::c_long, only: Only, reason: &'static str) -> Allowe
     Allowed { call, only, reason }
 }
 
+/// The same bits; the standard library's own conversion is too new.
 const fn bits(value: libc::c_int) -> u32 {
-    value.cast_unsigned()
+    u32::from_ne_bytes(value.to_ne_bytes())
 }
 
 /// What makes openat(2) more than opening for reading what exists.
@@ -109,9 +110,9 @@ const fn truncated(request: libc::Ioctl) -> u32 {
 
 /// Installs the filter for `mode` in every thread of this process.
 pub(super) fn apply(mode: Mode) -> Result<(), BrokerError> {
-    let filter = filter(mode).map_err(|cause| failed("build the system call filter", cause))?;
+    let filter = filter(mode).map_err(|cause| failed("build the system call filter", &cause))?;
     seccompiler::apply_filter_all_threads(&filter)
-        .map_err(|cause| failed("install the system call filter", cause))
+        .map_err(|cause| failed("install the system call filter", &cause))
 }
 
 fn filter(mode: Mode) -> Result<BpfProgram, seccompiler::BackendError> {

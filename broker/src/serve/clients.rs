@@ -134,7 +134,7 @@ impl Server {
                         self.request(id, number, request, peer, known);
                     }
                     Stage::Greeting | Stage::Identifying | Stage::Parting => {
-                        self.violated(id, &Violation::NoHello)
+                        self.violated(id, &Violation::NoHello);
                     }
                 },
                 Err(violation) => self.violated(id, &violation),

@@ -243,10 +243,10 @@ impl Server {
         &mut self,
         pending: &Pending,
         facts: Option<&TargetFacts>,
-        rule: Option<String>,
+        rule: Option<&str>,
         outcome: Result<Completion, Failure>,
     ) {
-        self.record_outcome(pending, None, facts, rule.as_deref(), &outcome);
+        self.record_outcome(pending, None, facts, rule, &outcome);
         self.answer(pending, outcome);
     }
 

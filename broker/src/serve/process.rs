@@ -89,11 +89,13 @@ fn start_time(stat: &str) -> Option<u64> {
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The version 2 hierarchy, else the first named one.
+/// In the version 2 hierarchy, unless it is the root there; else in systemd's own, else in the first
+/// one listed: as the worker reads it.
 fn cgroup_path(cgroup: &str) -> String {
     let lines = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let unified = lines().find(|(controllers, _)| controllers.is_empty());
-    let found = unified.or_else(|| lines().find(|(controllers, _)| controllers.starts_with("name=")));
+    let unified = lines().find(|(controllers, path)| controllers.is_empty() && *path != "/");
+    let systemd = || lines().find(|(controllers, _)| *controllers == "name=systemd");
+    let found = unified.or_else(systemd).or_else(|| lines().next());
     found.map(|(_, path)| path.to_owned()).unwrap_or_default()
 }
 
@@ -149,6 +151,7 @@ mod tests {
     fn the_cgroup_of_version_2_comes_first() {
         assert_eq!(cgroup_path("1:name=systemd:/old\n0::/new:with:colons\n"), "/new:with:colons");
         assert_eq!(cgroup_path("4:cpu:/x\n1:name=systemd:/old\n"), "/old");
+        assert_eq!(cgroup_path("4:cpu:/x\n0::/\n"), "/x");
         assert_eq!(cgroup_path(""), "");
     }
 }

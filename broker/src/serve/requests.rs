@@ -48,7 +48,7 @@ impl Server {
             pending.pid = *pid;
         }
         if !known {
-            self.deny(&pending, None, UNKNOWN_PEER.into());
+            self.deny(&pending, None, UNKNOWN_PEER);
         } else if self.stopping.is_some() {
             self.conclude(&pending, None, None, Err(ending()));
         } else {
@@ -189,9 +189,9 @@ impl Server {
             Some(_) | None => match self.permitted(&restore.pending, pidfd) {
                 Ok((facts, rule)) => {
                     let failure = not_asleep(facts.pid);
-                    self.conclude(&restore.pending, Some(&facts), Some(rule), Err(failure));
+                    self.conclude(&restore.pending, Some(&facts), Some(&rule), Err(failure));
                 }
-                Err(Some((facts, rule))) => self.deny(&restore.pending, Some(&facts), rule),
+                Err(Some((facts, rule))) => self.deny(&restore.pending, Some(&facts), &rule),
                 Err(None) => self.conclude(&restore.pending, None, None, Err(gone(restore.pending.pid))),
             },
         }
@@ -205,7 +205,7 @@ impl Server {
         let (entry, facts, rule) = if let Some((entry, facts)) = known {
             let decision = self.policy.decide(&pending.peer, Action::Status, &facts);
             if !decision.allowed {
-                self.deny(pending, Some(&facts), decision.rule);
+                self.deny(pending, Some(&facts), &decision.rule);
                 return;
             }
             (entry, facts, decision.rule)
@@ -213,7 +213,7 @@ impl Server {
             match self.permitted(pending, pidfd) {
                 Ok((facts, rule)) => (running(&facts), facts, rule),
                 Err(Some((facts, rule))) => {
-                    self.deny(pending, Some(&facts), rule);
+                    self.deny(pending, Some(&facts), &rule);
                     return;
                 }
                 Err(None) => {
@@ -222,7 +222,7 @@ impl Server {
                 }
             }
         };
-        self.listed(pending, Some(&facts), Some(rule), vec![entry]);
+        self.listed(pending, Some(&facts), Some(&rule), vec![entry]);
     }
 
     /// By the public facts of a process that is not in the table, the rule that allows the request; else the
@@ -251,17 +251,17 @@ impl Server {
         &mut self,
         pending: &Pending,
         facts: Option<&TargetFacts>,
-        rule: Option<String>,
+        rule: Option<&str>,
         entries: Vec<Entry>,
     ) {
-        self.record_listing(pending, facts, rule.as_deref(), entries.len());
+        self.record_listing(pending, facts, rule, entries.len());
         for entry in entries {
             self.reply_more(pending.connection, pending.id, Answer::Entry(entry));
         }
         self.reply(pending.connection, pending.id, Answer::Done(Completion::Listed));
     }
 
-    fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: String) {
+    fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {
         let failure = denial(pending.action, pending.pid);
         self.conclude(pending, facts, Some(rule), Err(failure));
     }

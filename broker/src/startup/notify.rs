@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use tracing::warn;
 
 /// Connected to the service manager, if there is one.
@@ -19,7 +20,7 @@ impl ServiceManager {
         let socket = env::var_os("NOTIFY_SOCKET").and_then(|name| match connect(&name) {
             Ok(socket) => Some(socket),
             Err(cause) => {
-                warn!("connect to the service manager at {}: {cause}", name.display());
+                warn!("connect to the service manager at {}: {cause}", Path::new(&name).display());
                 None
             }
         });

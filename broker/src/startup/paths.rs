@@ -71,7 +71,7 @@ fn walk(path: &Path) -> Result<OwnedFd, BrokerError> {
             if status.st_uid != 0 && status.st_uid != geteuid().as_raw() {
                 return Err(BrokerError::ForeignLink {
                     path: path.display().to_string(),
-                    link: name.display().to_string(),
+                    link: Path::new(&name).display().to_string(),
                     owner: status.st_uid,
                 });
             }
