@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// Packages whose programs are used.
-const PACKAGES: [&str; 3] = ["memcr-worker", "memcr-client", "memcr-tests"];
+const PACKAGES: [&str; 4] = ["memcr-broker", "memcr-worker", "memcr-client", "memcr-tests"];
 
 /// The path of a program of ours, built if need be.
 pub fn path(name: &str) -> PathBuf {

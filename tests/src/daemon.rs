@@ -118,7 +118,8 @@ impl Setup {
                 (command, directory.join("audit.log"))
             }
             Way::Ambient => {
-                let words = ["--init-groups", "--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"];
+                let group = group_of_socket();
+                let words = [group.as_str(), "--inh-caps=+sys_ptrace", "--ambient-caps=+sys_ptrace"];
                 (cast().daemon.command_with(&words, memcr), self.directory_of_daemon().join("audit.log"))
             }
             Way::FileCapability => {
@@ -126,7 +127,8 @@ impl Setup {
                 copy_with_capability(&memcr, &copy);
                 std::fs::copy(binaries::path("memcr-worker"), directory.join("memcr-worker"))
                     .expect("cannot copy");
-                (cast().daemon.command(copy), self.directory_of_daemon().join("audit.log"))
+                let command = cast().daemon.command_with(&[&group_of_socket()], copy);
+                (command, self.directory_of_daemon().join("audit.log"))
             }
         };
         command.stdin(Stdio::null()).arg("--audit-log").arg(log);
@@ -318,6 +320,11 @@ impl Drop for Daemon {
 /// Sends a signal to a process of ours that may have ended.
 pub fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Who isn't root can give a socket to a group of its own only.
+fn group_of_socket() -> String {
+    format!("--groups={}", cast().socket_group)
 }
 
 fn copy_with_capability(from: &Path, to: &Path) {
