@@ -78,6 +78,11 @@ const SERVE: &[Allowed] = &[
         Only::Is(1, bits(libc::F_DUPFD_CLOEXEC)),
         "a client's socket for launcher and worker",
     ),
+    allowed(
+        libc::SYS_fcntl,
+        Only::Is(1, bits(libc::F_GETFD)),
+        "the standard library's check before closing, where debug assertions are on",
+    ),
     allowed(libc::SYS_epoll_ctl, Only::Any, "the event loop"),
     allowed(libc::SYS_epoll_pwait, Only::Any, "the event loop waits"),
     allowed(libc::SYS_ppoll, Only::Any, "whether the process behind a pidfd lives"),

@@ -24,6 +24,8 @@ impl Closer {
     /// [`BrokerError`] when there can be no thread.
     pub(crate) fn start() -> Result<Self, BrokerError> {
         let (sender, receiver) = channel::<OwnedFd>();
+        // the thread never finds the channel closed: it ends with the process, for the filter allows no other end
+        let never_closed = sender.clone();
         let (ready, started) = channel::<()>();
         let close_all = move || {
             // nobody is left to tell if this fails
@@ -31,12 +33,13 @@ impl Closer {
             while let Ok(descriptor) = receiver.recv() {
                 close(descriptor);
             }
+            drop(never_closed);
         };
         thread::Builder::new()
             .name("memcr-close".into())
             .spawn(close_all)
             .attempt("start", "the closing thread")?;
-        // an error means that the thread has ended, which it does not before `sender` is dropped
+        // an error would mean that the thread has ended, which it does not
         let _ = started.recv();
         Ok(Self { sender })
     }

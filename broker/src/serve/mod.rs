@@ -64,6 +64,7 @@ pub(crate) struct Server {
     accept_again: Option<Instant>,
     launcher: Option<Channel>,
     launcher_pid: i32,
+    own_pid: u32,
     connections: HashMap<u64, Connection>,
     /// Which connection a ticket of `Job::Identify` belongs to.
     identifying: HashMap<u64, u64>,
@@ -120,6 +121,7 @@ impl Server {
             accept_again: None,
             launcher: Some(foundation.launcher.channel),
             launcher_pid: foundation.launcher.pid,
+            own_pid: std::process::id(),
             connections: HashMap::new(),
             identifying: HashMap::new(),
             ready: BTreeSet::new(),
@@ -151,7 +153,7 @@ impl Server {
         self.audit.write(Event::Start(Start {
             version: env!("CARGO_PKG_VERSION"),
             protocol: VERSION,
-            pid: std::process::id(),
+            pid: self.own_pid,
             launcher: self.launcher_pid,
             uid: start.uid,
             gid: start.gid,

@@ -116,7 +116,7 @@ impl Server {
 
     /// What is never put to sleep, whoever asks.
     fn refusal_of(&self, pid: i32) -> Option<Failure> {
-        let own = u32::try_from(pid).is_ok_and(|pid| pid == std::process::id())
+        let own = u32::try_from(pid).is_ok_and(|pid| pid == self.own_pid)
             || pid == self.launcher_pid
             || self.sleepers.values().any(|sleeper| sleeper.worker == Some(pid));
         if pid == 1 {
