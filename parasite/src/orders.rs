@@ -84,9 +84,9 @@ fn open_guard(device: i32) -> (i32, bool) {
     let flags = O_CLOEXEC | O_NONBLOCK;
     if device >= 0 {
         // SAFETY: takes no pointer
-        let guard = unsafe {
-            system_call(number::IOCTL, [device as usize, USERFAULTFD_IOC_NEW, flags, 0, 0, 0])
-        } as i32;
+        let guard =
+            unsafe { system_call(number::IOCTL, [device as usize, USERFAULTFD_IOC_NEW, flags, 0, 0, 0]) }
+                as i32;
         if guard >= 0 {
             return (guard, true);
         }

@@ -65,7 +65,7 @@ impl Registers {
     pub(crate) fn for_call(&self, instruction: u64, number: i64, arguments: [u64; 6]) -> Self {
         let mut call = self.without_restart();
         call.rip = instruction;
-        call.rax = number.cast_unsigned();
+        call.rax = number as u64;
         [call.rdi, call.rsi, call.rdx, call.r10, call.r8, call.r9] = arguments;
         Self(call)
     }
@@ -88,7 +88,7 @@ impl Registers {
 
     /// Result of the system call that the thread has just left.
     pub(crate) fn result(&self) -> i64 {
-        self.0.rax.cast_signed()
+        self.0.rax as i64
     }
 
     /// Where the thread goes on.
@@ -103,7 +103,7 @@ impl Registers {
 
     /// Whether the thread was stopped on its way out of a system call.
     pub(crate) fn is_in_system_call(&self) -> bool {
-        self.0.orig_rax.cast_signed() >= 0
+        (self.0.orig_rax as i64) >= 0
     }
 
     /// Whether that call goes on through the kernel's restart block, which rt_sigreturn would forget.
@@ -130,7 +130,7 @@ impl Registers {
         if self.is_in_system_call() {
             match self.result() {
                 ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => registers.repeat_system_call(),
-                ERESTART_RESTARTBLOCK => registers.0.rax = (-i64::from(libc::EINTR)).cast_unsigned(),
+                ERESTART_RESTARTBLOCK => registers.0.rax = (-i64::from(libc::EINTR)) as u64,
                 _ => {}
             }
         }

@@ -51,7 +51,7 @@ pub(crate) fn install(filter: &Filter) -> Result<bool> {
     let no_clone3 = SeccompFilter::new(
         BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        SeccompAction::Errno(libc::ENOSYS as u32),
         SECCOMP_ARCHITECTURE,
     );
     let no_clone3: BpfProgram =

@@ -68,12 +68,12 @@ const PTRACE_REQUESTS: &[(u64, &str)] = &[
 
 /// ioctl requests.
 const IOCTLS: &[(u64, &str)] = &[
-    (PAGEMAP_SCAN as u64, "which pages there are"),
-    (UFFDIO_API as u64, "the guard"),
-    (UFFDIO_REGISTER as u64, "the guard"),
-    (UFFDIO_UNREGISTER as u64, "the guard ends"),
-    (UFFDIO_COPY as u64, "restore"),
-    (UFFDIO_ZEROPAGE as u64, "restore"),
+    (PAGEMAP_SCAN, "which pages there are"),
+    (UFFDIO_API, "the guard"),
+    (UFFDIO_REGISTER, "the guard"),
+    (UFFDIO_UNREGISTER, "the guard ends"),
+    (UFFDIO_COPY, "restore"),
+    (UFFDIO_ZEROPAGE, "restore"),
 ];
 
 /// Ranges that thread ids are put together to, so that the filter stays short.

@@ -4,9 +4,10 @@ use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
 use crate::sys::poll;
 use memcr_protocol::report::State;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
-use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use nix::unistd::{pipe2, write};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -51,15 +52,15 @@ where
     W: Fn(&Progress) -> Result<()> + Sync,
 {
     let progress = Progress::default();
-    let (finished, finish) = std::io::pipe()
-        .map_err(|error| Error::Unsupported(format!("making a pipe between threads: {error}")))?;
-    let work = |mut finish: std::io::PipeWriter| {
+    let (finished, finish) =
+        pipe2(OFlag::O_CLOEXEC).map_err(Error::system("making", "a pipe between threads"))?;
+    let work = |finish: OwnedFd| {
         let result = work(&progress);
         if result.is_err() {
             progress.stopped.store(true, Ordering::Relaxed);
         }
         // wakes the tracing thread; it is there, since it waits for this thread
-        let _ = finish.write_all(&[0]);
+        let _ = write(&finish, &[0]);
         result
     };
     thread::scope(|scope| {

@@ -107,7 +107,7 @@ fn has_registered_ring_buffers(directory: &ProcDirectory) -> Result<bool> {
     Ok(false)
 }
 
-/// Parses an fdinfo text: that of an io_uring has a line `UserBufs:	N`, older ones list them.
+/// Parses an fdinfo text: that of an io_uring has a line `UserBufs:` and their number, older ones list them.
 fn ring_has_buffers(fdinfo: &str) -> bool {
     let count = fdinfo.lines().find_map(|line| line.strip_prefix("UserBufs:"));
     count.is_some_and(|count| count.trim() != "0")

@@ -247,7 +247,7 @@ impl Parasite {
 
 /// Closes a descriptor of the target.
 pub(crate) fn close_in_target(puppet: &mut Puppet, tracees: &mut Tracees, number: i32) -> Result<()> {
-    let arguments = [u64::from(number.cast_unsigned()), 0, 0, 0, 0, 0];
+    let arguments = [u64::from(number as u32), 0, 0, 0, 0, 0];
     match puppet.call_checked(tracees, "closing a descriptor", libc::SYS_close, arguments) {
         // an orphaned parasite has closed it already
         Err(Error::System { cause: Errno::EBADF, .. }) => Ok(()),
