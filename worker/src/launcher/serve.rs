@@ -71,7 +71,7 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
             report(jobs, &LauncherReport::Identified { ticket, peer });
         }
         (Job::Sleep { ticket, options: _ }, Ok(descriptors)) => {
-            start(ticket, descriptors, jobs, setup, wards)
+            start(ticket, descriptors, jobs, setup, wards);
         }
         (Job::Setup { .. }, _) => return Err(Error::Protocol("a second set-up".into())),
         (Job::Identify { .. } | Job::Sleep { .. }, _) => {
@@ -144,9 +144,8 @@ fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, se
             return succeed(wards, ward, jobs, setup);
         }
         Next::Successor | Next::Lost if ward.is_asleep() => Ending::DiedAsleep,
-        Next::Successor | Next::Lost => Ending::DiedUnharmed,
         Next::Nothing if by_itself && (ward.successors == 0 || ward.was_asleep()) => Ending::Exited,
-        Next::Nothing => Ending::DiedUnharmed,
+        Next::Successor | Next::Lost | Next::Nothing => Ending::DiedUnharmed,
     };
     ward.remove_image();
     report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
