@@ -47,7 +47,9 @@ impl Server {
         if let Ok(Some((_, pid))) = &target {
             pending.pid = *pid;
         }
-        if !known {
+        if !known && action == Action::List {
+            self.listed(&pending, None, Some(UNKNOWN_PEER), Vec::new());
+        } else if !known {
             self.deny(&pending, None, UNKNOWN_PEER);
         } else if self.stopping.is_some() {
             self.conclude(&pending, None, None, Err(ending()));

@@ -1,1 +1,153 @@
+//! A connection over a real socketpair.
 
+use super::*;
+use crate::sys::process::open_pidfd;
+use memcr_protocol::client::{Answer, Completion, Request, VERSION};
+use std::fs::File;
+use std::io::{Read, Write};
+
+fn connected() -> (UnixStream, Connection) {
+    let (client, server) = UnixStream::pair().unwrap();
+    (client, Connection::new(server).unwrap())
+}
+
+fn hello() -> Vec<u8> {
+    encode(&ClientFrame::Hello { version: VERSION }).unwrap()
+}
+
+fn restore(id: u32) -> ClientFrame {
+    ClientFrame::Request { id, request: Request::Restore }
+}
+
+fn answer() -> ServerFrame {
+    ServerFrame::Answer { id: 1, answer: Answer::Done(Completion::Listed) }
+}
+
+#[test]
+fn a_frame_arrives_however_it_is_cut() {
+    let (mut client, mut connection) = connected();
+    for byte in hello() {
+        assert!(connection.next_frame().unwrap().is_none());
+        client.write_all(&[byte]).unwrap();
+        assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
+    }
+    assert_eq!(connection.next_frame().unwrap(), Some(ClientFrame::Hello { version: VERSION }));
+    assert!(matches!(connection.read(), Ok(Incoming::Nothing)));
+}
+
+#[test]
+fn a_pidfd_stays_with_its_frame() {
+    let (client, mut connection) = connected();
+    let pidfd = open_pidfd(std::process::id().try_into().unwrap()).unwrap();
+    for id in 1..=3 {
+        send(client.as_fd(), &encode(&restore(id)).unwrap(), &[pidfd.as_fd()]).unwrap();
+    }
+    for id in 1..=3 {
+        // the kernel doesn't run messages with descriptors together
+        assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
+        assert_eq!(connection.next_frame().unwrap(), Some(restore(id)));
+        assert!(connection.take_pidfd().is_some() && connection.take_pidfd().is_none());
+    }
+}
+
+#[test]
+fn a_descriptor_that_is_no_pidfd_is_a_violation_and_is_handed_out_to_be_closed_elsewhere() {
+    let (client, mut connection) = connected();
+    let file = File::open("/dev/null").unwrap();
+    send(client.as_fd(), &hello(), &[file.as_fd()]).unwrap();
+    assert!(matches!(connection.read(), Err(Violation::ForeignDescriptor)));
+    send(client.as_fd(), b"unread", &[file.as_fd(), file.as_fd()]).unwrap();
+    assert_eq!(connection.part().len(), 3);
+}
+
+#[test]
+fn more_descriptors_than_a_frame_may_have_are_a_violation() {
+    let (client, mut connection) = connected();
+    let pidfd = open_pidfd(std::process::id().try_into().unwrap()).unwrap();
+    send(client.as_fd(), &hello(), &[pidfd.as_fd(); 5]).unwrap();
+    assert!(matches!(connection.read(), Err(Violation::TooManyDescriptors)));
+}
+
+#[test]
+fn a_length_over_the_limit_is_a_violation_before_the_body_arrives() {
+    let (mut client, mut connection) = connected();
+    client.write_all(&u32::MAX.to_le_bytes()).unwrap();
+    connection.read().unwrap();
+    assert!(matches!(connection.next_frame(), Err(Violation::Frame(FrameError::TooLong { .. }))));
+}
+
+#[test]
+fn a_client_with_enough_under_way_waits_with_the_next_request() {
+    let (mut client, mut connection) = connected();
+    client.write_all(&encode(&restore(1)).unwrap()).unwrap();
+    connection.read().unwrap();
+    connection.under_way = MAX_UNDER_WAY;
+    assert!(!connection.wanted().contains(EpollFlags::EPOLLIN));
+    assert!(connection.next_frame().unwrap().is_none());
+    connection.under_way -= 1;
+    assert_eq!(connection.next_frame().unwrap(), Some(restore(1)));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_waited_for_but_not_for_ever() {
+    let (mut client, mut connection) = connected();
+    connection.heard();
+    while connection.is_flushed() {
+        assert!(connection.send(&answer()));
+    }
+    assert!(connection.wanted().contains(EpollFlags::EPOLLOUT) && connection.is_timed());
+    let later = Instant::now() + PATIENCE + Duration::from_secs(1);
+    assert!(connection.is_overdue(later) && !connection.is_overdue(Instant::now()));
+    let mut read = vec![0; 1 << 20];
+    assert!(client.read(&mut read).unwrap() > 0);
+    assert!(connection.flush() && connection.is_flushed());
+    assert!(!connection.is_overdue(later));
+}
+
+#[test]
+fn output_that_nobody_reads_is_bounded() {
+    let (_client, mut connection) = connected();
+    let mut sent = 0_usize;
+    while connection.send(&answer()) {
+        sent += 1;
+        assert!(sent < 2 * TOO_MUCH_OUTPUT);
+    }
+    assert!(connection.output.len() <= TOO_MUCH_OUTPUT + 16);
+}
+
+#[test]
+fn progress_is_left_out_for_a_client_that_does_not_keep_up() {
+    let (_client, mut connection) = connected();
+    while connection.output.len() < ENOUGH_OUTPUT {
+        connection.send(&answer());
+    }
+    let before = connection.output.len();
+    assert!(connection.send_if_read(&answer()));
+    assert_eq!(connection.output.len(), before);
+    assert!(!connection.wanted().contains(EpollFlags::EPOLLIN));
+}
+
+#[test]
+fn a_client_that_closes_its_sending_half_still_gets_its_answer() {
+    let (mut client, mut connection) = connected();
+    connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: true };
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    connection.under_way = 1;
+    assert!(matches!(connection.read(), Ok(Incoming::End)));
+    assert!(!connection.is_done());
+    connection.under_way = 0;
+    assert!(connection.send(&answer()) && connection.is_done());
+    drop(connection);
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).unwrap();
+    assert_eq!(text, encode(&answer()).unwrap());
+}
+
+#[test]
+fn silence_at_first_is_timed_and_ends_with_the_hello() {
+    let (_client, mut connection) = connected();
+    let later = Instant::now() + PATIENCE + Duration::from_secs(1);
+    assert!(connection.is_overdue(later) && connection.ungreeted_since().is_some());
+    connection.heard();
+    assert!(!connection.is_overdue(later) && connection.ungreeted_since().is_none());
+}
