@@ -50,7 +50,6 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     server.adopt(ours)?;
     server.watch_outside(&socket, ANSWERS)?;
     let mut shot = OneShot {
-        pid,
         pidfd,
         socket,
         assembler: Assembler::new(),
@@ -61,7 +60,7 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     shot.begin()?;
     let status = loop {
         let turns = server.turn()?;
-        if let Some(status) = shot.turn(&mut server, &turns)? {
+        if let Some(status) = shot.turn(&server, &turns)? {
             break status;
         }
     };
@@ -90,7 +89,6 @@ enum Stage {
 
 /// The client within.
 struct OneShot {
-    pid: i32,
     pidfd: OwnedFd,
     socket: UnixStream,
     assembler: Assembler,
@@ -117,22 +115,19 @@ impl OneShot {
     }
 
     /// The exit status, once it is settled.
-    fn turn(&mut self, server: &mut Server, turns: &[Turn]) -> Result<Option<u8>, BrokerError> {
+    fn turn(&mut self, server: &Server, turns: &[Turn]) -> Result<Option<u8>, BrokerError> {
         for turn in turns {
             match turn {
                 Turn::Signal => self.wake(server)?,
                 Turn::Outside(ENTER) if self.stage == Stage::Asleep => self.read_enter(server)?,
                 Turn::Outside(_) => {}
+                Turn::BadEnd(failure) => return Ok(Some(self.failed(failure))),
             }
         }
         while let Some(answer) = self.next_answer()? {
             if let Some(status) = self.answered(server, answer)? {
                 return Ok(Some(status));
             }
-        }
-        if server.take_lost().contains(&self.pid) {
-            let lost = Failure::new(Code::TargetLost, format!("process {} died while it slept", self.pid));
-            return Ok(Some(self.failed(&lost)));
         }
         Ok(server.has_lost_its_launcher().then_some(Code::Internal.exit_status()))
     }

@@ -31,7 +31,9 @@ pub(crate) enum Event<'a> {
     /// A client broke the protocol and was disconnected.
     ProtocolViolation(Violation<'a>),
     /// A sleeping target was lost without a request.
-    TargetLost(TargetLost<'a>),
+    TargetLost(BadEnd<'a>),
+    /// A sleep ended otherwise than it should, without a request; the target runs unharmed.
+    SleepFailed(BadEnd<'a>),
     /// The daemon woke a target by itself, as it ends.
     Woken(Woken<'a>),
     /// A worker died while its target slept; another took over.
@@ -183,9 +185,10 @@ pub(crate) struct Violation<'a> {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct TargetLost<'a> {
+pub(crate) struct BadEnd<'a> {
     pub(crate) target: Target<'a>,
     pub(crate) guard: Option<&'static str>,
+    pub(crate) code: &'static str,
     pub(crate) message: &'a str,
 }
 

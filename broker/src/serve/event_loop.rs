@@ -55,12 +55,14 @@ impl Token {
 }
 
 /// What a turn brought that is somebody else's to deal with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// A signal asks for the end.
     Signal,
     /// What was given to `watch_outside` with this number is ready.
     Outside(u64),
+    /// A sleep ended badly, though nobody had requested anything.
+    BadEnd(Failure),
 }
 
 impl Server {
@@ -94,6 +96,7 @@ impl Server {
         for id in std::mem::take(&mut self.ready) {
             self.attend(id);
         }
+        turns.extend(self.bad_ends.drain(..).map(Turn::BadEnd));
         Ok(turns)
     }
 
@@ -137,11 +140,6 @@ impl Server {
     /// Whether the launcher is gone; then the daemon ends by itself.
     pub(crate) fn has_lost_its_launcher(&self) -> bool {
         self.launcher.is_none()
-    }
-
-    /// Targets that were lost since this was asked last, without anybody having requested anything.
-    pub(crate) fn take_lost(&mut self) -> Vec<i32> {
-        std::mem::take(&mut self.lost)
     }
 
     fn timeout(&self) -> EpollTimeout {

@@ -39,6 +39,7 @@ use connection::Connection;
 use event_loop::Token;
 use memcr_policy::Policy;
 use memcr_protocol::client::VERSION;
+use memcr_protocol::code::Failure;
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
 use memcr_protocol::launcher::LauncherReport;
 use memcr_protocol::worker::WorkerEvent;
@@ -82,8 +83,8 @@ pub(crate) struct Server {
     last_id: u64,
     last_request: u64,
     stopping: Option<Stopping>,
-    /// Targets lost without a request, for whoever runs this.
-    lost: Vec<i32>,
+    /// Sleeps that ended badly in this turn without a request.
+    bad_ends: Vec<Failure>,
 }
 
 /// A target and its worker.
@@ -136,7 +137,7 @@ impl Server {
             last_id: 0,
             last_request: 0,
             stopping: None,
-            lost: Vec::new(),
+            bad_ends: Vec::new(),
         };
         server.watch(&server.signals, Token::Signals, EpollFlags::EPOLLIN)?;
         if let Some(launcher) = &server.launcher {

@@ -5,9 +5,9 @@ use super::channel::ChannelError;
 use super::event_loop::Token;
 use super::pending::Pending;
 use super::target::Effect;
-use crate::audit::record::{Event, Target as Named, TargetLost, Times, Woken, WorkerReplaced};
+use crate::audit::record::{BadEnd, Event, Target as Named, Times, Woken, WorkerReplaced};
 use memcr_protocol::client::{Answer, Completion};
-use memcr_protocol::code::Failure;
+use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::{Ending, LauncherReport};
 use memcr_protocol::subject::TargetFacts;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
@@ -210,7 +210,7 @@ impl Server {
                 Effect::Order { ticket: order, client } => {
                     self.command(ticket, &WorkerCommand::Restore { ticket: order }, vec![client]);
                 }
-                Effect::Lost(failure) => self.record_lost(ticket, &failure),
+                Effect::Failed(failure) => self.record_bad_end(ticket, failure),
                 Effect::Woken(report) => {
                     let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
                     let target = &sleeper.target;
@@ -226,16 +226,24 @@ impl Server {
         }
     }
 
-    fn record_lost(&mut self, ticket: u64, failure: &Failure) {
+    fn record_bad_end(&mut self, ticket: u64, failure: Failure) {
         let Some(sleeper) = self.sleepers.get(&ticket) else { return };
         let target = &sleeper.target;
-        warn!("process {} is lost: {failure}", target.pid());
-        self.lost.push(target.pid());
-        self.audit.write(Event::TargetLost(TargetLost {
+        let bad_end = BadEnd {
             target: Named::of(target.pid(), target.facts()),
             guard: target.guard().map(memcr_protocol::report::Guard::name),
+            code: failure.code.name(),
             message: &failure.message,
-        }));
+        };
+        let event = if failure.code == Code::TargetLost {
+            warn!("process {} is lost: {failure}", target.pid());
+            Event::TargetLost(bad_end)
+        } else {
+            warn!("the sleep of process {} has ended: {failure}", target.pid());
+            Event::SleepFailed(bad_end)
+        };
+        self.audit.write(event);
+        self.bad_ends.push(failure);
     }
 
     /// Records and answers a request about which no worker is asked.

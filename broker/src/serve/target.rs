@@ -25,8 +25,8 @@ pub(crate) enum Effect {
     Progress { connection: u64, id: u32, state: State, done: u64, total: u64 },
     /// Order the worker to restore.
     Order { ticket: u64, client: OwnedFd },
-    /// Record that the target is lost though nobody asked anything.
-    Lost(Failure),
+    /// Record that its sleep ended badly though nobody asked anything: it is lost, if the code says so.
+    Failed(Failure),
     /// Record that the target runs again though nobody asked for it.
     Woken(WakeReport),
 }
@@ -350,7 +350,7 @@ impl Target {
         if effects.is_empty() {
             effects.push(match last {
                 Last::Awake(report) => Effect::Woken(report.clone()),
-                Last::Failed(failure) => Effect::Lost(failure.clone()),
+                Last::Failed(failure) => Effect::Failed(failure.clone()),
             });
         }
         effects

@@ -111,7 +111,7 @@ fn answers(effects: Vec<Effect>) -> Vec<String> {
             }
             Effect::Progress { connection, done, .. } => format!("{connection}: {done} done"),
             Effect::Order { ticket, .. } => format!("order {ticket}"),
-            Effect::Lost(failure) => format!("lost: {}", failure.code.name()),
+            Effect::Failed(failure) => format!("failed: {}", failure.code.name()),
             Effect::Woken(report) => format!("woken {}", report.restored),
         })
         .collect()
@@ -198,7 +198,7 @@ fn a_failed_checkpoint_leaves_nothing_to_restore() {
 #[test]
 fn a_target_that_dies_asleep_is_lost_with_or_without_a_request() {
     let mut target = asleep();
-    assert_eq!(answers(target.event(failed(Code::TargetLost), &policy())), ["lost: target-lost"]);
+    assert_eq!(answers(target.event(failed(Code::TargetLost), &policy())), ["failed: target-lost"]);
     let mut target = asleep();
     target.ask_restore(restore(2, OWNER), &policy());
     assert_eq!(answers(target.event(failed(Code::TargetLost), &policy())), ["2: target-lost"]);
@@ -207,10 +207,10 @@ fn a_target_that_dies_asleep_is_lost_with_or_without_a_request() {
 #[test]
 fn a_worker_that_ends_without_a_word_is_answered_for() {
     for (ending, before, asleep_then) in [
-        (Ending::Exited, "1: internal", "lost: internal"),
-        (Ending::DiedUnharmed, "1: internal", "lost: internal"),
-        (Ending::DiedAsleep, "1: target-lost", "lost: target-lost"),
-        (Ending::NotStarted, "1: internal", "lost: internal"),
+        (Ending::Exited, "1: internal", "failed: internal"),
+        (Ending::DiedUnharmed, "1: internal", "failed: internal"),
+        (Ending::DiedAsleep, "1: target-lost", "failed: target-lost"),
+        (Ending::NotStarted, "1: internal", "failed: internal"),
     ] {
         assert_eq!(answers(attaching().ended(ending, &policy()).0), [before]);
         assert_eq!(answers(asleep().ended(ending, &policy()).0), [asleep_then]);
@@ -242,7 +242,7 @@ fn a_checkpoint_of_the_next_process_with_this_pid_waits_too() {
     let mut target = asleep();
     assert!(target.ask_checkpoint(checkpoint(2, STRANGER), true, &policy()).is_empty());
     let (effects, next) = target.ended(Ending::DiedAsleep, &policy());
-    assert_eq!(answers(effects), ["lost: target-lost"]);
+    assert_eq!(answers(effects), ["failed: target-lost"]);
     assert_eq!(next.unwrap().pending.number, 2);
 }
 
