@@ -64,6 +64,7 @@ fn a_worker_killed_at_any_moment_of_a_checkpoint_harms_nothing() {
     let mut numbers = Sequence::new(seed);
     let daemon = Daemon::start();
     let mut target = sample("64");
+    let descriptors = procfs::descriptors(target.pid());
     for round in 0..40 {
         let running = daemon.client().start_checkpoint(target.pid());
         let worker = wait::until_some("there is a worker", wait::BOUND, || daemon.workers().first().copied());
@@ -75,8 +76,7 @@ fn a_worker_killed_at_any_moment_of_a_checkpoint_harms_nothing() {
         wait::until("no worker is left", || daemon.workers().is_empty());
         target.assert_intact();
     }
-    let descriptors = procfs::descriptors(target.pid());
-    assert_eq!(descriptors.len(), 3, "something of ours is left in the target: {descriptors:?}");
+    assert_eq!(procfs::descriptors(target.pid()), descriptors, "something of ours is left in the target");
     assert!(daemon.image_names().is_empty(), "{:?}", daemon.image_names());
     // and it still can be put to sleep
     daemon.put_to_sleep(&target);

@@ -12,7 +12,6 @@ use memcr_protocol::deposit::Debris;
 use memcr_protocol::subject::TargetFacts;
 use memcr_protocol::worker::WorkerEvent;
 use nix::poll::{PollFd, PollFlags};
-use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -20,8 +19,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 pub(crate) struct Asleep {
     /// Its threads.
     pub(crate) tracees: Tracees,
-    /// The thread that works for us.
-    pub(crate) puppet: Pid,
     /// Address of a system call instruction in it.
     pub(crate) instruction: u64,
     /// The guard.

@@ -55,7 +55,6 @@ pub(crate) fn free(
     } = attached;
     let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
     let debris = parasite.debris();
-    let puppet = parasite.tid();
     let removed = parasite.remove(&mut tracees, false);
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
@@ -74,7 +73,6 @@ pub(crate) fn free(
     };
     let asleep = Asleep {
         tracees,
-        puppet,
         instruction,
         guard: handles.guard,
         debris: Debris { guard: debris.guard, ..Debris::default() },

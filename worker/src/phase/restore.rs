@@ -57,7 +57,8 @@ pub(crate) fn restore(
 
 /// Takes what is left of ours out of the target; its thread is given back whatever fails.
 fn clean(asleep: &mut Asleep) -> Result<()> {
-    let mut puppet = Puppet::borrow(&asleep.tracees, asleep.puppet, asleep.instruction)?;
+    let tid = asleep.tracees.puppet_candidate().ok_or_else(|| asleep.tracees.lost())?;
+    let mut puppet = Puppet::borrow(&asleep.tracees, tid, asleep.instruction)?;
     let cleaned = remove_debris(&mut puppet, asleep);
     let released = puppet.release(&mut asleep.tracees);
     cleaned.and(released)

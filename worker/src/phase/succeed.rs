@@ -16,7 +16,6 @@ use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::report::WakeReport;
 use memcr_protocol::subject::TargetFacts;
-use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -63,7 +62,6 @@ pub(crate) fn succeed(
     let confined = confine::confine(&keep, &taken.tracees.tids())?;
     let asleep = Asleep {
         tracees: taken.tracees,
-        puppet: taken.puppet,
         instruction: taken.instruction,
         guard,
         debris: Debris { mappings: left, guard: debris.guard },
@@ -79,7 +77,6 @@ pub(crate) fn succeed(
 /// The target, stopped again, and what is needed of it.
 struct TakenBack {
     tracees: Tracees,
-    puppet: Pid,
     instruction: u64,
     mappings: Vec<Mapping>,
     status: File,
@@ -93,19 +90,21 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     // an orphaned parasite goes home by itself: its socket has closed with its worker
     let [(code, length), _] = debris.mappings;
     tracees.let_home(code, length)?;
-    let puppet = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
-    let thread = directory.thread(puppet)?;
+    // any thread will do, even one that can't stop yet
+    let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
+    let thread = directory.thread(tid)?;
     let mappings = mappings::read(&thread.file("smaps")?)?;
     let instruction = find_instruction(pid, &mappings)?;
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
-    Ok(TakenBack { tracees, puppet, instruction, mappings, status, facts })
+    Ok(TakenBack { tracees, instruction, mappings, status, facts })
 }
 
 /// Nothing was freed: the parasite closed what it had opened, its memory is left.
 fn remove_parasite(taken: TakenBack, debris: &Debris) -> Result<()> {
-    let TakenBack { mut tracees, puppet, instruction, .. } = taken;
+    let TakenBack { mut tracees, instruction, .. } = taken;
     tracees.wait_for_rest()?;
-    let mut puppet = Puppet::borrow(&tracees, puppet, instruction)?;
+    let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+    let mut puppet = Puppet::borrow(&tracees, tid, instruction)?;
     for (address, length) in debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
         unmap_in_target(&mut puppet, &mut tracees, address, length)?;
     }

@@ -13,7 +13,6 @@ use memcr_protocol::deposit::Debris;
 use memcr_protocol::parasite::{Answer, BUFFER_LENGTH, MAX_RANGES, Order, Range, Start};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::unistd::Pid;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -58,11 +57,6 @@ impl Parasite {
     /// The thread it lives in.
     pub(crate) fn puppet(&mut self) -> &mut Puppet {
         &mut self.puppet
-    }
-
-    /// That thread's id.
-    pub(crate) fn tid(&self) -> Pid {
-        self.puppet.tid()
     }
 
     /// Maps and writes the code and its memory, connects it and lets it run.
