@@ -20,11 +20,12 @@ mod one_shot;
 mod render;
 mod serve;
 mod service;
+mod standard_error;
 mod startup;
 mod sys;
 
 use cli::Arguments;
-use std::io;
+use standard_error::StandardError;
 use std::process::ExitCode;
 use tracing::Level;
 
@@ -50,7 +51,7 @@ fn start_log(arguments: &Arguments) {
         (false, None) => Level::INFO,
         (false, Some(_)) => Level::WARN,
     };
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_target(false);
+    let log = tracing_subscriber::fmt().with_writer(|| StandardError).with_ansi(false).with_target(false);
     // fails if there is one already, as in tests
-    let _ = log.with_max_level(level).try_init();
+    let _ = log.log_internal_errors(false).with_max_level(level).try_init();
 }

@@ -232,6 +232,13 @@ impl Daemon {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// Bytes of all files there together.
+    pub fn image_bytes(&self) -> u64 {
+        let entries = std::fs::read_dir(&self.images).expect("cannot read the image directory");
+        // one that has just been removed has none
+        entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
+    }
+
     /// Directory of this test.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch

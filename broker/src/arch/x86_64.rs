@@ -9,6 +9,6 @@ pub(crate) const TARGET: TargetArch = TargetArch::x86_64;
 /// calls, or names them otherwise.
 pub(crate) const SYSTEM_CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_epoll_wait, "the event loop waits"),
-    (libc::SYS_poll, "whether the process behind a pidfd lives"),
+    (libc::SYS_poll, "whether the process behind a pidfd lives, and standard error is read"),
     (libc::SYS_newfstatat, "whether the name of our socket is still ours, before it is removed"),
 ];

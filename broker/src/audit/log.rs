@@ -2,6 +2,7 @@
 
 use super::record::{Event, Gap, Record, SCHEMA};
 use crate::error::{Attempt, BrokerError};
+use crate::standard_error::StandardError;
 use crate::startup::identity::Identity;
 use crate::startup::paths::{is, open_parent};
 use nix::fcntl::{OFlag, openat};
@@ -94,7 +95,7 @@ impl AuditLog {
         serde_json::to_writer(&mut line, &Record { schema: SCHEMA, time, event })?;
         line.push(b'\n');
         let written = match &mut self.sink {
-            Sink::StandardError => io::stderr().write_all(&line),
+            Sink::StandardError => StandardError.write_all(&line),
             Sink::File(file) => file.write_all(&line),
             Sink::Nowhere => Ok(()),
         };

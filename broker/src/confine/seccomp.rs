@@ -85,7 +85,11 @@ const SERVE: &[Allowed] = &[
     ),
     allowed(libc::SYS_epoll_ctl, Only::Any, "the event loop"),
     allowed(libc::SYS_epoll_pwait, Only::Any, "the event loop waits"),
-    allowed(libc::SYS_ppoll, Only::Any, "whether the process behind a pidfd lives"),
+    allowed(
+        libc::SYS_ppoll,
+        Only::Any,
+        "whether the process behind a pidfd lives, and standard error is read",
+    ),
     allowed(libc::SYS_openat, Only::Clear(2, MAKES_OR_WRITES), "/proc files; landlock allows no other"),
     allowed(libc::SYS_unlinkat, Only::Is(2, 0), "remove the name of our socket at the end"),
     allowed(libc::SYS_brk, Only::Any, "memory"),
