@@ -93,6 +93,37 @@ impl Target {
         procfs::is_alive(self.pid()) && procfs::tracer(self.pid()).is_none()
     }
 
+    /// Waits until it runs and is traced by nobody.
+    ///
+    /// # Panics
+    /// When it has died, or doesn't wake in time; what its threads do is shown.
+    #[track_caller]
+    pub fn wait_until_awake(&mut self) {
+        let start = std::time::Instant::now();
+        while !self.is_awake() {
+            let end = self.child.try_wait().expect("cannot wait for a target");
+            assert!(end.is_none(), "the target {} ended: {end:?}", self.pid());
+            assert!(
+                start.elapsed() < wait::BOUND,
+                "the target {} sleeps on:\n{}",
+                self.pid(),
+                self.threads()
+            );
+            wait::let_pass(Duration::from_millis(2));
+        }
+    }
+
+    /// What its threads do.
+    fn threads(&self) -> String {
+        let threads = procfs::threads(self.pid()).into_iter().filter_map(|tid| {
+            let status = procfs::Status::of_thread(self.pid(), tid)?;
+            let place = std::fs::read_to_string(format!("/proc/{}/task/{tid}/wchan", self.pid())).ok()?;
+            let (state, tracer) = (status.field("State"), status.field("TracerPid"));
+            Some(format!("  thread {tid}: {state}, tracer {tracer}, in {place}\n"))
+        });
+        threads.collect()
+    }
+
     /// Its exit status, once it has died.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let child = &mut self.child;

@@ -21,10 +21,6 @@ fn put_all_to_sleep(daemon: &Daemon, targets: &[Target]) {
     }
 }
 
-fn wait_until_awake(target: &Target) {
-    wait::until(&format!("the target {} is awake", target.pid()), || target.is_awake());
-}
-
 #[test]
 fn a_sleeper_whose_worker_is_killed_wakes_with_its_memory() {
     let daemon = Daemon::start();
@@ -32,7 +28,7 @@ fn a_sleeper_whose_worker_is_killed_wakes_with_its_memory() {
     for _ in 0..5 {
         let worker = daemon.put_to_sleep(&target);
         send(worker, Signal::SIGKILL);
-        wait_until_awake(&target);
+        target.wait_until_awake();
         target.assert_intact();
         wait::until("its entry disappears", || daemon.client().listed().is_empty());
     }
@@ -74,7 +70,7 @@ fn a_worker_killed_at_any_moment_of_the_dump_harms_nothing() {
         send(worker, Signal::SIGKILL);
         let outcome = running.finish();
         assert!(matches!(outcome.status, 0 | 4), "round {round} of seed {seed}: {}", outcome.errors);
-        wait_until_awake(&target);
+        target.wait_until_awake();
         wait::until("no worker is left", || daemon.workers().is_empty());
         target.assert_intact();
     }
@@ -94,7 +90,7 @@ fn all_sleepers_wake_when_the_broker_is_killed() {
     daemon.signal(Signal::SIGKILL);
     daemon.wait_for_end();
     for target in &mut targets {
-        wait_until_awake(target);
+        target.wait_until_awake();
         target.assert_intact();
     }
     daemon.wait_for_the_others();
@@ -127,7 +123,7 @@ fn all_sleepers_wake_when_the_launcher_is_killed() {
     put_all_to_sleep(&daemon, &targets);
     send(daemon.launcher(), Signal::SIGKILL);
     for target in &mut targets {
-        wait_until_awake(target);
+        target.wait_until_awake();
         target.assert_intact();
     }
     assert_eq!(daemon.wait_for_end().code(), Some(1));
