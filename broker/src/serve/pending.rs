@@ -47,7 +47,12 @@ pub(crate) fn not_asleep(pid: i32) -> Failure {
     Failure::new(Code::NotAsleep, format!("process {pid} is not asleep"))
 }
 
-/// What a denied client is told: nothing about the target.
-pub(crate) fn denial(action: Action, pid: i32) -> Failure {
-    Failure::new(Code::Denied, format!("the policy denies {} of process {pid}", action.name()))
+/// What a denied client is told, in the worker's words: the rule, and nothing about the target.
+pub(crate) fn denial(action: Action, pid: i32, rule: &str) -> Failure {
+    let action = match action {
+        Action::Checkpoint | Action::Restore | Action::List => action.name(),
+        Action::Status => "see the state of",
+    };
+    let message = format!("the policy does not allow this client to {action} process {pid} (rule: {rule})");
+    Failure::new(Code::Denied, message)
 }

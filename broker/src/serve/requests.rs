@@ -264,7 +264,7 @@ impl Server {
     }
 
     fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {
-        let failure = denial(pending.action, pending.pid);
+        let failure = denial(pending.action, pending.pid, rule);
         self.conclude(pending, facts, Some(rule), Err(failure));
     }
 }

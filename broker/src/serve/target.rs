@@ -388,7 +388,7 @@ fn answer(pending: Pending, rule: Option<String>, outcome: Result<Completion, Fa
 
 /// The denial of a request by `rule`.
 fn deny(pending: Pending, rule: String) -> Effect {
-    let failure = denial(pending.action, pending.pid);
+    let failure = denial(pending.action, pending.pid, &rule);
     answer(pending, Some(rule), Err(failure))
 }
 
