@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 /// Clients accepted in one turn: others have a turn too.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// Reads from one client in one turn.
+/// Reads from one client in one turn, and frames taken from it.
 const READS_AT_ONCE: usize = 8;
+const FRAMES_AT_ONCE: usize = 16;
 /// How long nobody is accepted when there are no descriptors left.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -100,9 +101,14 @@ impl Server {
 
     /// Reads and does what a client asks, as far as it doesn't have to wait; parts with it when all is done.
     pub(super) fn attend(&mut self, id: u64) {
+        let mut frames = FRAMES_AT_ONCE;
         for _ in 0..READS_AT_ONCE {
-            if !self.take_frames(id) {
+            if !self.take_frames(id, &mut frames) {
                 return;
+            }
+            if frames == 0 {
+                self.ready.insert(id);
+                break;
             }
             let Some(connection) = self.connections.get_mut(&id) else { return };
             if !connection.wanted().contains(EpollFlags::EPOLLIN) {
@@ -120,9 +126,10 @@ impl Server {
         self.settle(id);
     }
 
-    /// False if the connection is gone.
-    fn take_frames(&mut self, id: u64) -> bool {
-        loop {
+    /// False if the connection is gone. Takes `left` frames at most.
+    fn take_frames(&mut self, id: u64, left: &mut usize) -> bool {
+        while *left > 0 {
+            *left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { return false };
             match connection.next_frame() {
                 Ok(None) => return true,
@@ -140,6 +147,7 @@ impl Server {
                 Err(violation) => self.violated(id, &violation),
             }
         }
+        true
     }
 
     /// Watches for what the connection now waits for, or parts with it.
