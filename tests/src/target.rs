@@ -56,7 +56,9 @@ impl Target {
     /// Sends a line, without waiting for an answer.
     pub fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("its input is open");
-        writeln!(input, "{line}").expect("a target doesn't listen");
+        // one write: a target that waits for a guarded page while it reads holds the pipe's lock,
+        // and a second write would wait with it
+        input.write_all(format!("{line}\n").as_bytes()).expect("a target doesn't listen");
     }
 
     /// The next line that it says.
