@@ -22,5 +22,9 @@ pub(crate) const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 pub(crate) const SOL_SOCKET: i32 = 1;
 /// Control message that carries descriptors (linux/socket.h).
 pub(crate) const SCM_RIGHTS: i32 = 1;
+/// UNIX sockets (linux/socket.h).
+pub(crate) const AF_UNIX: usize = 1;
+/// Sockets that keep packets apart (linux/net.h).
+pub(crate) const SOCK_SEQPACKET: usize = 5;
 /// Interrupted (asm-generic/errno-base.h).
 pub(crate) const EINTR: isize = 4;

@@ -19,19 +19,28 @@ struct Opened {
     guard: i32,
 }
 
-/// Serves the socket until its other end closes; the address of the frame that leads home.
+/// Makes the socket and serves it until its other end closes; the address of the frame that leads home.
 ///
 /// # Safety
 /// `start` and all it points to must be mapped and the parasite's own; only the entry code calls it.
-pub unsafe extern "C" fn serve(start: *const Start) -> u64 {
+pub unsafe extern "C" fn serve(start: *mut Start) -> u64 {
     // SAFETY: the worker wrote it there before it started this thread
-    let start = unsafe { *start };
+    let home = unsafe { (*start).home };
+    // the worker stops this thread behind the call and takes the first of the pair
+    // SAFETY: nobody else writes to it
+    if unsafe { socket::pair((&raw mut (*start).sockets).cast()) } < 0 {
+        return home;
+    }
+    // SAFETY: as above
+    let start = unsafe { start.read_volatile() };
+    let [mut theirs, mut own] = start.sockets;
+    close(&mut theirs);
     let buffer = start.buffer as *mut u8;
     let mut opened = Opened { directory: -1, device: -1, memory: -1, pagemap: -1, guard: -1 };
     let mut freeing = false;
     loop {
         // SAFETY: the worker made the buffer this long, for this loop only
-        let (received, descriptors) = unsafe { socket::receive(start.socket, buffer, BUFFER_LENGTH) };
+        let (received, descriptors) = unsafe { socket::receive(own, buffer, BUFFER_LENGTH) };
         if received < size_of::<Order>() as isize {
             break;
         }
@@ -47,16 +56,15 @@ pub unsafe extern "C" fn serve(start: *const Start) -> u64 {
             }
             _ => Answer { status: UNKNOWN_ORDER, done: 0, numbers: [-1; 4] },
         };
-        socket::send(start.socket, &answer);
+        socket::send(own, &answer);
     }
     // the worker is gone: leave nothing behind but a guard that may be in use
     close_all_but_guard(&mut opened);
     if !freeing {
         close(&mut opened.guard);
     }
-    let mut socket = start.socket;
-    close(&mut socket);
-    start.home
+    close(&mut own);
+    home
 }
 
 /// Opens memory and page map below the target's /proc directory, then a userfaultfd.

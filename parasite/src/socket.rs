@@ -1,7 +1,9 @@
 //! Packets with file descriptors, without a library.
 
 use crate::arch::{number, system_call};
-use crate::kernel::{EINTR, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET};
+use crate::kernel::{
+    AF_UNIX, EINTR, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, O_CLOEXEC, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET,
+};
 
 /// Descriptors that one packet may carry.
 pub(crate) const MAX_DESCRIPTORS: usize = 2;
@@ -32,6 +34,16 @@ struct Control {
     level: i32,
     kind: i32,
     descriptors: [i32; MAX_DESCRIPTORS],
+}
+
+/// Makes a pair of connected sockets; negative if that fails.
+///
+/// # Safety
+/// `pair` must point to two writable numbers that nobody else uses.
+pub(crate) unsafe fn pair(pair: *mut i32) -> isize {
+    let kind = SOCK_SEQPACKET | O_CLOEXEC;
+    // SAFETY: the kernel writes two numbers
+    unsafe { system_call(number::SOCKETPAIR, [AF_UNIX, kind, 0, pair as usize, 0, 0]) }
 }
 
 /// Receives one packet into `buffer`: its length (0: the other end closed) and its descriptors, -1

@@ -23,10 +23,10 @@ pub enum Deposit {
         /// Inode number, so that no other file of that name is removed.
         inode: u64,
     },
-    /// The target holds something of ours; a successor must remove it.
+    /// The target holds something of ours, or is about to; a successor must remove it.
     Debris(Debris),
     /// The whole image is written and the target's pages are about to be guarded and freed. With
-    /// the image file and the guard.
+    /// the image file, the guard and the target's memory file.
     Sleep {
         /// Key of the image.
         key: KeyBytes,
@@ -44,8 +44,8 @@ impl Message for Deposit {
 /// What of ours is in the target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Debris {
-    /// Mappings, as address and length in bytes; length 0 if there is none.
-    pub mappings: [(u64, u64); 2],
+    /// The parasite's place, as address and length in bytes; length 0 if it has none.
+    pub place: (u64, u64),
     /// Number of the guard's file descriptor in the target.
     pub guard: Option<i32>,
 }

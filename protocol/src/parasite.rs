@@ -1,4 +1,5 @@
-//! Between a worker and the parasite: a SOCK_SEQPACKET socketpair whose one end is taken out of the target.
+//! Between a worker and the parasite: a SOCK_SEQPACKET socketpair that the parasite makes and whose first
+//! end the worker takes out of the target.
 //!
 //! Plain C layouts, since the parasite has no allocator and no deserializer. One [`Order`] a
 //! packet, followed by `count` [`Range`]s; one [`Answer`] back. When the worker's end closes, the
@@ -29,10 +30,8 @@ pub struct Start {
     pub buffer: u64,
     /// Address of the signal frame that leads back into the program.
     pub home: u64,
-    /// Number of the parasite's end of the socketpair.
-    pub socket: i32,
-    /// Unused.
-    pub reserved: i32,
+    /// The socketpair, written by the parasite's first system call: the worker's end, its own.
+    pub sockets: [i32; 2],
 }
 
 /// What the worker sends.

@@ -30,6 +30,8 @@ pub mod number {
     pub const SENDTO: usize = 44;
     /// recvmsg(2).
     pub const RECVMSG: usize = 47;
+    /// socketpair(2).
+    pub const SOCKETPAIR: usize = 53;
     /// openat(2).
     pub const OPENAT: usize = 257;
     /// userfaultfd(2).

@@ -6,5 +6,6 @@
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{
-    Registers, SECCOMP_ARCHITECTURE, SYSTEM_CALL_INSTRUCTION, VECTOR_LIMIT, VECTOR_STATE, home_frame,
+    FRAME_ALIGNMENT, RED_ZONE, Registers, SECCOMP_ARCHITECTURE, SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION,
+    VECTOR_LIMIT, VECTOR_STATE, home_frame, taken_until_return,
 };

@@ -7,6 +7,7 @@ use crate::launcher::identify::identify;
 use crate::launcher::setup::{Setup, report};
 use crate::launcher::ward::{Next, Ward};
 use crate::phase::attach::Request;
+use crate::phase::succeed::Bequest;
 use crate::sys::{descriptors, poll, process, socket};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Ending, Job, LauncherReport};
@@ -172,8 +173,8 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
                 theirs.as_raw_fd(),
                 inheritance.target.as_raw_fd(),
             ];
-            if let Some((image, guard, _)) = &inheritance.sleep {
-                keep.extend([image.as_raw_fd(), guard.as_raw_fd()]);
+            if let Some(Bequest { image, guard, memory, .. }) = &inheritance.sleep {
+                keep.extend([image.as_raw_fd(), guard.as_raw_fd(), memory.as_raw_fd()]);
             }
             if descriptors::close_all_but(&keep).is_err() {
                 process::exit_now(1);

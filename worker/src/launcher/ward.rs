@@ -2,12 +2,11 @@
 
 use crate::image::Key;
 use crate::phase::image_file;
-use crate::phase::succeed::Inheritance;
+use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
 use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::frame::{self, Message as _};
 use nix::unistd::Pid;
-use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use zeroize::Zeroizing;
 
@@ -26,7 +25,7 @@ pub(super) struct Ward {
     directory: OwnedFd,
     image: Option<(String, u64)>,
     debris: Option<Debris>,
-    sleep: Option<(File, OwnedFd, Key)>,
+    sleep: Option<Bequest>,
     exit_kill: bool,
     settled: bool,
     /// Whether there was ever something to restore.
@@ -105,9 +104,11 @@ impl Ward {
                 // a key that can't be locked is still wiped; refusing it would lose the target
                 let _ = memory::lock(key.bytes());
                 let mut descriptors = descriptors.into_iter();
-                if let (Some(image), Some(guard)) = (descriptors.next(), descriptors.next()) {
+                if let (Some(image), Some(guard), Some(memory)) =
+                    (descriptors.next(), descriptors.next(), descriptors.next())
+                {
                     self.slept = true;
-                    self.sleep = Some((image.into(), guard, key));
+                    self.sleep = Some(Bequest { image: image.into(), guard, memory: memory.into(), key });
                 }
             }
         }

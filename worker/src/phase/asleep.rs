@@ -7,6 +7,7 @@ use crate::phase::may_restore;
 use crate::sys::pidfd;
 use crate::sys::poll;
 use crate::trace::tracees::Tracees;
+use crate::trace::way_home::{Site, WayHome};
 use memcr_policy::Policy;
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::subject::TargetFacts;
@@ -19,8 +20,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 pub(crate) struct Asleep {
     /// Its threads.
     pub(crate) tracees: Tracees,
-    /// Address of a system call instruction in it.
-    pub(crate) instruction: u64,
+    /// Where calls are made in it.
+    pub(crate) site: Site,
+    /// The way home of the thread that makes them. It was laid before the dump: asleep it is in the image.
+    pub(crate) way_home: Option<WayHome>,
+    /// Its memory, to be touched only once all of it is back.
+    pub(crate) memory: File,
     /// The guard.
     pub(crate) guard: OwnedFd,
     /// What of ours is in the target: the guard; after a worker's death perhaps its parasite.

@@ -5,15 +5,18 @@ use crate::confine::{self, Confined};
 use crate::error::{Error, Result};
 use crate::phase::handles::{self, Handles};
 use crate::phase::{decide, image_file};
-use crate::sys::{memory, pidfd};
+use crate::sys::memory::{self, TargetMemory};
+use crate::sys::pidfd;
 use crate::target::mappings::{self, Mapping};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
 use crate::target::{facts, refusals};
 use crate::trace::parasite::Parasite;
-use crate::trace::puppet::{Puppet, find_instruction};
+use crate::trace::place::Place;
+use crate::trace::puppet::Puppet;
 use crate::trace::rseq;
 use crate::trace::tracees::Tracees;
+use crate::trace::way_home::{Site, WayHome};
 use memcr_policy::Policy;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
@@ -55,8 +58,10 @@ pub(crate) struct Attached {
     pub(crate) keep: Vec<Range<u64>>,
     /// Its pidfd.
     pub(crate) target: OwnedFd,
-    /// Address of a system call instruction in it.
-    pub(crate) instruction: u64,
+    /// Where calls are made in it.
+    pub(crate) site: Site,
+    /// The way home of the thread that makes them.
+    pub(crate) way_home: Option<WayHome>,
     /// Anonymous resident memory before, in bytes.
     pub(crate) rss_before: u64,
     /// How long it took.
@@ -106,7 +111,8 @@ pub(crate) fn attach(
             mappings: prepared.mappings,
             keep: prepared.keep,
             target: request.target,
-            instruction: prepared.instruction,
+            site: prepared.site,
+            way_home: prepared.way_home,
             rss_before: prepared.rss_before,
             duration: began.elapsed(),
         }),
@@ -140,7 +146,8 @@ struct Prepared {
     image: File,
     mappings: Vec<Mapping>,
     keep: Vec<Range<u64>>,
-    instruction: u64,
+    site: Site,
+    way_home: Option<WayHome>,
     rss_before: u64,
 }
 
@@ -160,17 +167,23 @@ fn prepare(
         refusals::seccomp_of_thread(pid, &directory.thread(tid)?)?;
     }
     let rss_before = Status::read(&live)?.rss_anonymous;
-    let instruction = find_instruction(pid, &mappings)?;
+    let site = Site::find(pid, &mappings)?;
+    let place = Place::find(&mappings, memory::page_size()).ok_or_else(|| Error::Refused {
+        pid: pid.as_raw(),
+        reason: "there is no room between its mappings".into(),
+    })?;
     let (image, deposit) = image_file::create(request.directory, pid)?;
     launcher.leave(&deposit, &[])?;
     let keep = keep_restartable_sequence(tracees, pid, tid)?;
-    let puppet = Puppet::borrow(tracees, tid, instruction)?;
-    let mut parasite = Parasite::new(puppet)?;
+    let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Process(pid))?;
+    let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
+    let mut parasite = Parasite::new(puppet, place)?;
     match inject(&mut parasite, tracees, &live, request, launcher) {
-        Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, instruction, rss_before }),
+        Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before }),
         Err(error) => {
-            // if this fails too the target has died
-            let _ = parasite.remove(tracees, true);
+            // if these fail too the target has died
+            let _ = parasite.remove(tracees);
+            let _ = way_home.map(|way| way.clear(&TargetMemory::Process(pid), pid));
             Err(error)
         }
     }
@@ -186,7 +199,7 @@ fn keep_restartable_sequence(tracees: &mut Tracees, pid: Pid, tid: Pid) -> Resul
     let mut registers = thread.registers;
     if let Some(address) = rseq::abort_address(pid, &area, &registers) {
         registers.set_instruction_pointer(address);
-        tracees.change_registers(tid, registers);
+        tracees.change_registers(tid, registers)?;
     }
     Ok(vec![area])
 }
@@ -203,7 +216,8 @@ fn inject(
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     refusals::dumpable(pid, dumpable)?;
     let target = request.target.as_fd();
-    parasite.inject(tracees, target, memory::page_size())?;
+    launcher.leave(&Deposit::Debris(parasite.debris()), &[])?;
+    parasite.inject(tracees, target)?;
     let handles = handles::take(parasite, tracees, target, live, request.device)?;
     launcher.leave(&Deposit::Debris(parasite.debris()), &[])?;
     Ok(handles)
@@ -239,9 +253,11 @@ impl Attached {
 
     /// Takes everything of ours out of the target and lets it run on.
     pub(crate) fn undo(mut self, launcher: &Launcher) -> Result<()> {
-        let removed = self.parasite.remove(&mut self.tracees, true);
+        let removed = self.parasite.remove(&mut self.tracees);
+        let memory = TargetMemory::File(&self.handles.memory);
+        let cleared = self.way_home.map_or(Ok(()), |way| way.clear(&memory, self.tracees.pid()));
         self.tracees.release();
         let _ = launcher.leave(&Deposit::Settled, &[]);
-        removed
+        removed.and(cleared)
     }
 }

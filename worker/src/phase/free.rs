@@ -48,14 +48,15 @@ pub(crate) fn free(
         image,
         facts,
         target,
-        instruction,
+        site,
+        way_home,
         rss_before,
         duration,
         ..
     } = attached;
     let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
     let debris = parasite.debris();
-    let removed = parasite.remove(&mut tracees, false);
+    let removed = parasite.remove(&mut tracees);
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
     let report = SleepReport {
@@ -73,7 +74,9 @@ pub(crate) fn free(
     };
     let asleep = Asleep {
         tracees,
-        instruction,
+        site,
+        way_home,
+        memory: handles.memory,
         guard: handles.guard,
         debris: Debris { guard: debris.guard, ..Debris::default() },
         image,
@@ -92,7 +95,8 @@ pub(crate) fn free(
 fn guard(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()> {
     let guard = attached.handles.guard.as_fd();
     if attached.handles.guard_is_full {
-        let descriptors = [attached.image.as_raw_fd(), guard.as_raw_fd()];
+        let descriptors =
+            [attached.image.as_raw_fd(), guard.as_raw_fd(), attached.handles.memory.as_raw_fd()];
         launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)?;
     } else {
         launcher.leave(&Deposit::ExitKill, &[])?;

@@ -7,9 +7,11 @@ use crate::image::{Image, ImageError, Index, ReadBuffer};
 use crate::phase::asleep::Asleep;
 use crate::phase::free::resident;
 use crate::phase::parallel;
+use crate::sys::memory::TargetMemory;
 use crate::sys::userfaultfd;
 use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
+use crate::trace::way_home::WayHome;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::{State, WakeReport};
 use nix::errno::Errno;
@@ -57,19 +59,26 @@ pub(crate) fn restore(
 
 /// Takes what is left of ours out of the target; its thread is given back whatever fails.
 fn clean(asleep: &mut Asleep) -> Result<()> {
-    let tid = asleep.tracees.puppet_candidate().ok_or_else(|| asleep.tracees.lost())?;
-    let mut puppet = Puppet::borrow(&asleep.tracees, tid, asleep.instruction)?;
+    let laid = asleep.way_home.as_ref().map(|way| way.tid);
+    let tid = laid.or_else(|| asleep.tracees.puppet_candidate()).ok_or_else(|| asleep.tracees.lost())?;
+    if laid.is_none() {
+        let memory = TargetMemory::File(&asleep.memory);
+        asleep.way_home = WayHome::lay(&asleep.site, &asleep.tracees, tid, &memory)?;
+    }
+    let mut puppet = Puppet::borrow(&asleep.tracees, tid, &asleep.site, asleep.way_home.as_ref())?;
     let cleaned = remove_debris(&mut puppet, asleep);
     let released = puppet.release(&mut asleep.tracees);
-    cleaned.and(released)
+    let (memory, pid) = (TargetMemory::File(&asleep.memory), asleep.tracees.pid());
+    let cleared = asleep.way_home.take().map_or(Ok(()), |way| way.clear(&memory, pid));
+    cleaned.and(released).and(cleared)
 }
 
 fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep) -> Result<()> {
     if let Some(number) = asleep.debris.guard {
         close_in_target(puppet, &mut asleep.tracees, number)?;
     }
-    for (address, length) in asleep.debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
-        unmap_in_target(puppet, &mut asleep.tracees, address, length)?;
+    if asleep.debris.place.1 > 0 {
+        unmap_in_target(puppet, &mut asleep.tracees, asleep.debris.place)?;
     }
     Ok(())
 }

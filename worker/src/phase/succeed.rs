@@ -7,12 +7,15 @@ use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore;
+use crate::sys::memory::TargetMemory;
 use crate::target::facts;
-use crate::target::mappings::{self, Mapping};
+use crate::target::mappings;
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::parasite::unmap_in_target;
-use crate::trace::puppet::{Puppet, find_instruction};
+use crate::trace::place;
+use crate::trace::puppet::Puppet;
 use crate::trace::tracees::Tracees;
+use crate::trace::way_home::{Site, WayHome};
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::report::WakeReport;
 use memcr_protocol::subject::TargetFacts;
@@ -29,8 +32,20 @@ pub(crate) struct Inheritance {
     pub(crate) target: OwnedFd,
     /// What of ours is in the target.
     pub(crate) debris: Debris,
-    /// Image, guard and key, if memory may have been freed.
-    pub(crate) sleep: Option<(File, OwnedFd, Key)>,
+    /// What is needed to restore, if memory may have been freed.
+    pub(crate) sleep: Option<Bequest>,
+}
+
+/// What a worker leaves before it frees anything.
+pub(crate) struct Bequest {
+    /// The complete image.
+    pub(crate) image: File,
+    /// The guard.
+    pub(crate) guard: OwnedFd,
+    /// The target's memory file.
+    pub(crate) memory: File,
+    /// Key of the image.
+    pub(crate) key: Key,
 }
 
 /// Takes over. Figures of the restore, if there was something to restore.
@@ -41,14 +56,11 @@ pub(crate) fn succeed(
     cores: usize,
 ) -> Result<Option<WakeReport>> {
     let Inheritance { target, debris, sleep } = inheritance;
-    let mut taken = take_back(&target, &debris)?;
-    let Some((image, guard, key)) = sleep else {
-        remove_parasite(taken, &debris)?;
+    let taken = take_back(&target, &debris)?;
+    let Some(Bequest { image, guard, memory, key }) = sleep else {
+        remove_parasite(taken)?;
         return Ok(None);
     };
-    let is_mapped = |mapping: &(u64, u64)| taken.mappings.iter().any(|one| one.start == mapping.0);
-    let left = debris.mappings.map(|mapping| if is_mapped(&mapping) { mapping } else { (0, 0) });
-    taken.mappings.clear();
     let keep = [
         libc::STDERR_FILENO,
         broker.number(),
@@ -56,15 +68,18 @@ pub(crate) fn succeed(
         target.as_raw_fd(),
         image.as_raw_fd(),
         guard.as_raw_fd(),
+        memory.as_raw_fd(),
         taken.status.as_raw_fd(),
         taken.tracees.signals_number(),
     ];
     let confined = confine::confine(&keep, &taken.tracees.tids())?;
     let asleep = Asleep {
         tracees: taken.tracees,
-        instruction: taken.instruction,
+        site: taken.site,
+        way_home: None,
+        memory,
         guard,
-        debris: Debris { mappings: left, guard: debris.guard },
+        debris: Debris { place: taken.place, guard: debris.guard },
         image,
         key,
         status: Some(taken.status),
@@ -77,8 +92,9 @@ pub(crate) fn succeed(
 /// The target, stopped again, and what is needed of it.
 struct TakenBack {
     tracees: Tracees,
-    instruction: u64,
-    mappings: Vec<Mapping>,
+    site: Site,
+    /// The parasite's place, if it is still there.
+    place: (u64, u64),
     status: File,
     facts: TargetFacts,
 }
@@ -88,27 +104,32 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     let directory = ProcDirectory::open(pid)?;
     let mut tracees = Tracees::seize_until(pid, &directory, Instant::now() + PATIENCE)?;
     // an orphaned parasite goes home by itself: its socket has closed with its worker
-    let [(code, length), _] = debris.mappings;
-    tracees.let_home(code, length)?;
+    let (address, length) = debris.place;
+    tracees.let_home(address, length)?;
     // any thread will do, even one that can't stop yet
     let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
     let thread = directory.thread(tid)?;
     let mappings = mappings::read(&thread.file("smaps")?)?;
-    let instruction = find_instruction(pid, &mappings)?;
+    let site = Site::find(pid, &mappings)?;
+    let place = if place::is_ours(pid, debris.place, &mappings) { debris.place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
-    Ok(TakenBack { tracees, instruction, mappings, status, facts })
+    Ok(TakenBack { tracees, site, place, status, facts })
 }
 
 /// Nothing was freed: the parasite closed what it had opened, its memory is left.
-fn remove_parasite(taken: TakenBack, debris: &Debris) -> Result<()> {
-    let TakenBack { mut tracees, instruction, .. } = taken;
+fn remove_parasite(taken: TakenBack) -> Result<()> {
+    let TakenBack { mut tracees, site, place, .. } = taken;
     tracees.wait_for_rest()?;
-    let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
-    let mut puppet = Puppet::borrow(&tracees, tid, instruction)?;
-    for (address, length) in debris.mappings.into_iter().filter(|mapping| mapping.1 > 0) {
-        unmap_in_target(&mut puppet, &mut tracees, address, length)?;
+    if place.1 > 0 {
+        let memory = TargetMemory::Process(tracees.pid());
+        let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+        let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
+        let mut puppet = Puppet::borrow(&tracees, tid, &site, way_home.as_ref())?;
+        let unmapped = unmap_in_target(&mut puppet, &mut tracees, place);
+        puppet.release(&mut tracees)?;
+        way_home.map_or(Ok(()), |way| way.clear(&memory, tracees.pid()))?;
+        unmapped?;
     }
-    puppet.release(&mut tracees)?;
     tracees.release();
     Ok(())
 }

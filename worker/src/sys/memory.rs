@@ -2,6 +2,8 @@
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 
 /// Keeps bytes from being swapped out. They must stay where they are until they are freed.
 pub(crate) fn lock(bytes: &[u8]) -> Result<(), Errno> {
@@ -30,6 +32,39 @@ pub(crate) fn write_remote(pid: Pid, address: u64, bytes: &[u8]) -> Result<(), E
         Ok(_) => Err(Errno::EFAULT),
         Err(cause) => Err(cause),
     }
+}
+
+/// A way to the target's memory.
+pub(crate) enum TargetMemory<'a> {
+    /// By its process id, until we are confined.
+    Process(Pid),
+    /// Through its open memory file. Never where pages may be missing (kernel fact 35).
+    File(&'a File),
+}
+
+impl TargetMemory<'_> {
+    /// Reads the whole buffer.
+    pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        match self {
+            Self::Process(pid) => match read_remote(*pid, address, buffer)? {
+                length if length == buffer.len() => Ok(()),
+                _ => Err(Errno::EFAULT),
+            },
+            Self::File(file) => file.read_exact_at(buffer, address).map_err(error_number),
+        }
+    }
+
+    /// Writes all bytes.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Process(pid) => write_remote(*pid, address, bytes),
+            Self::File(file) => file.write_all_at(bytes, address).map_err(error_number),
+        }
+    }
+}
+
+fn error_number(error: std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// A plain C structure without padding, of the parasite's interface.

@@ -13,6 +13,7 @@ pub(crate) struct Mapping {
     /// First byte behind it.
     pub(crate) end: u64,
     executable: bool,
+    writable: bool,
     private: bool,
     inode: u64,
     name: String,
@@ -49,6 +50,32 @@ impl Mapping {
     /// Whether it is the kernel's page of code, which holds a system call instruction.
     pub(crate) fn is_vdso(&self) -> bool {
         self.name == "[vdso]"
+    }
+
+    /// Whether it is the C library or the dynamic linker of one, by its name.
+    pub(crate) fn is_c_library(&self) -> bool {
+        let file = self.name.rsplit('/').next().unwrap_or_default();
+        file.starts_with("libc.") || file.starts_with("libc-") || file.starts_with("ld-musl")
+    }
+
+    /// Whether it is the stack that the kernel made for the first thread.
+    pub(crate) fn is_main_stack(&self) -> bool {
+        self.name == "[stack]" && self.writable && self.private
+    }
+
+    /// Whether it is nothing but code that somebody mapped without a file.
+    pub(crate) fn is_anonymous_code(&self) -> bool {
+        self.executable && !self.writable && self.private && self.inode == 0 && self.name.is_empty()
+    }
+
+    /// Whether nothing will grow into the memory above it, as the heap does.
+    pub(crate) fn leaves_room_above(&self) -> bool {
+        self.name != "[heap]"
+    }
+
+    /// Whether it will not grow into the memory below it, as stacks do, and is below the kernel's addresses.
+    pub(crate) fn leaves_room_below(&self) -> bool {
+        !self.is_main_stack() && !self.flags.contains(b"gd") && self.name != "[vsyscall]"
     }
 
     /// Whether code runs there.
@@ -117,6 +144,7 @@ fn parse_head(text: &str) -> Option<Mapping> {
         start,
         end,
         executable: permissions.contains('x'),
+        writable: permissions.contains('w'),
         private: permissions.ends_with('p'),
         inode: inode.parse().ok()?,
         name: name.trim_start().to_owned(),

@@ -7,50 +7,58 @@ use crate::sys::ptrace;
 use crate::sys::{memory, pidfd, socket};
 use crate::trace::STEP_SECONDS;
 use crate::trace::blob::BLOB;
+use crate::trace::place::Place;
 use crate::trace::puppet::Puppet;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
-use memcr_protocol::parasite::{Answer, BUFFER_LENGTH, MAX_RANGES, Order, Range, Start};
+use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, Order, Range, Start};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// Bytes of the parasite's stack.
-const STACK_LENGTH: u64 = 16 * 1024;
-/// Room for the signal frame that leads home: the vector state and some more.
-const FRAME_LENGTH: u64 = VECTOR_LIMIT as u64 + 4096;
-
 /// Protection and kind of the mappings (the same on all architectures).
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const READ_EXECUTE: u64 = (libc::PROT_READ | libc::PROT_EXEC) as u64;
 const PRIVATE_ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+/// Where nothing is yet, and over what we mapped ourselves.
+const NEW: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
+const OVER: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED as u64;
+
+/// System calls of a parasite that goes home, at most: closing what it opened, and a few restarted ones.
+const LAST_CALLS: usize = 32;
 
 /// Everything of ours in the target, from the first mapping on; [`Parasite::remove`] takes it out
-/// again however far it got.
+/// again however far it got. Should this process die, the parasite closes what it has opened and goes
+/// home by itself, and its memory is left for a successor.
 pub(crate) struct Parasite {
     puppet: Puppet,
-    mappings: Vec<(u64, u64)>,
-    descriptors: Vec<i32>,
-    socket: Option<OwnedFd>,
+    place: Place,
     vector_state: Vec<u8>,
-    running: bool,
+    socket: Option<OwnedFd>,
     guard: Option<i32>,
+    is_mapped: bool,
+    /// Whether the thread is in its code, and whether it runs there.
+    is_prepared: bool,
+    is_running: bool,
+    is_freeing: bool,
 }
 
 impl Parasite {
     /// A parasite that isn't there yet.
-    pub(crate) fn new(puppet: Puppet) -> Result<Self> {
+    pub(crate) fn new(puppet: Puppet, place: Place) -> Result<Self> {
         let vector_state = ptrace::register_set(puppet.tid(), VECTOR_STATE, VECTOR_LIMIT)
             .map_err(Error::system("reading the vector state of thread", puppet.tid()))?;
         Ok(Self {
             puppet,
-            mappings: Vec::new(),
-            descriptors: Vec::new(),
-            socket: None,
+            place,
             vector_state,
-            running: false,
+            socket: None,
             guard: None,
+            is_mapped: false,
+            is_prepared: false,
+            is_running: false,
+            is_freeing: false,
         })
     }
 
@@ -59,72 +67,64 @@ impl Parasite {
         &mut self.puppet
     }
 
-    /// Maps and writes the code and its memory, connects it and lets it run.
-    pub(crate) fn inject(
-        &mut self,
-        tracees: &mut Tracees,
-        target: BorrowedFd<'_>,
-        page_size: u64,
-    ) -> Result<()> {
-        let code_length = (BLOB.len() as u64).next_multiple_of(page_size);
-        // start, buffer, frame, stack
-        let buffer_offset = page_size;
-        let frame_offset = (buffer_offset + BUFFER_LENGTH as u64).next_multiple_of(page_size);
-        let stack_offset = (frame_offset + FRAME_LENGTH).next_multiple_of(page_size);
-        let length = (stack_offset + STACK_LENGTH).next_multiple_of(page_size);
+    /// Maps and writes the code and its memory, lets it run and connects to it. What
+    /// [`Parasite::debris`] says must be known to the launcher by then.
+    pub(crate) fn inject(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>) -> Result<()> {
+        let place = self.place;
         // read and execute, and written from outside: works where write and execute is forbidden
-        let code = self.map(tracees, code_length, READ_EXECUTE)?;
-        let memory = self.map(tracees, length, READ_WRITE)?;
-        ptrace::write(self.puppet.tid(), code, BLOB)
+        self.map(tracees, place.address, place.length, READ_EXECUTE, NEW)?;
+        self.is_mapped = true;
+        self.map(tracees, place.memory(), place.length - place.code_length, READ_WRITE, OVER)?;
+        ptrace::write(self.puppet.tid(), place.address, BLOB)
             .map_err(Error::system("writing the parasite into process", tracees.pid()))?;
-        let number = self.connect(tracees, target, memory)?;
-        let start = Start {
-            buffer: memory + buffer_offset,
-            home: memory + frame_offset,
-            socket: number,
-            reserved: 0,
-        };
-        let home = self.puppet.home();
-        let frame = arch::home_frame(home, &self.vector_state, self.puppet.signal_mask(), start.home);
+        let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2] };
+        let (home, mask) = (self.puppet.home(), self.puppet.signal_mask());
+        let frame = arch::home_frame(home, &self.vector_state, mask, start.home, 0);
         let write = |address, bytes: &[u8]| {
             memory::write_remote(tracees.pid(), address, bytes)
                 .map_err(Error::system("preparing the parasite in process", tracees.pid()))
         };
         write(start.home, &frame)?;
-        write(memory, memory::bytes_of(&start))?;
-        self.puppet.start(code, memory, memory + length, tracees)?;
-        self.running = true;
-        Ok(())
+        write(place.memory(), memory::bytes_of(&start))?;
+        self.puppet.prepare(place.address, place.memory(), place.end())?;
+        self.is_prepared = true;
+        self.connect(tracees, target)
     }
 
-    fn map(&mut self, tracees: &mut Tracees, length: u64, protection: u64) -> Result<u64> {
-        let arguments = [0, length, protection, PRIVATE_ANONYMOUS, u64::MAX, 0];
-        let address = self.puppet.call_checked(tracees, "mapping memory", libc::SYS_mmap, arguments)?;
-        self.mappings.push((address, length));
-        Ok(address)
+    fn map(
+        &mut self,
+        tracees: &mut Tracees,
+        address: u64,
+        length: u64,
+        protection: u64,
+        kind: u64,
+    ) -> Result<()> {
+        let arguments = [address, length, protection, kind, u64::MAX, 0];
+        let mapped = self.puppet.call_checked(tracees, "mapping memory", libc::SYS_mmap, arguments)?;
+        if mapped == address { Ok(()) } else { Err(tracees.lost()) }
     }
 
-    /// Makes a pair of sockets in the target and takes one end out; the number of the other.
-    fn connect(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>, scratch: u64) -> Result<i32> {
-        let kind = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as u64;
-        let arguments = [libc::AF_UNIX as u64, kind, 0, scratch, 0, 0];
-        self.puppet.call_checked(tracees, "making a socket", libc::SYS_socketpair, arguments)?;
-        let mut bytes = [0; 8];
-        memory::read_remote(tracees.pid(), scratch, &mut bytes)
+    /// Lets it make its socketpair, and takes the first end while it is stopped behind that call.
+    fn connect(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>) -> Result<()> {
+        for _ in ["entry", "exit"] {
+            self.puppet.run_to_system_call(tracees)?;
+        }
+        let mut bytes = vec![0; size_of::<Start>()];
+        memory::TargetMemory::Process(tracees.pid())
+            .read(self.place.memory(), &mut bytes)
             .map_err(Error::system("reading memory of process", tracees.pid()))?;
-        let [a, b, c, d, e, f, g, h] = bytes;
-        let (ours, theirs) = (i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
-        self.descriptors = vec![ours, theirs];
+        let ours = memory::value_of::<Start>(&bytes).map(|start| start.sockets[0]);
+        let Some(ours) = ours.filter(|&number| number >= 0) else {
+            return Err(Error::Refused {
+                pid: tracees.pid().as_raw(),
+                reason: "it can't make a pair of sockets: it may have reached its limit of open files".into(),
+            });
+        };
         let socket = pidfd::duplicate_descriptor(target, ours)
             .map_err(Error::system("taking a socket out of process", tracees.pid()))?;
         self.socket = Some(socket);
-        self.close(tracees, ours)?;
-        Ok(theirs)
-    }
-
-    fn close(&mut self, tracees: &mut Tracees, number: i32) -> Result<()> {
-        self.descriptors.retain(|&other| other != number);
-        close_in_target(&mut self.puppet, tracees, number)
+        self.is_running = true;
+        ptrace::resume(self.puppet.tid(), 0).map_err(|_| tracees.lost())
     }
 
     /// Number of the socket to it, for the list of descriptors that survive.
@@ -132,19 +132,14 @@ impl Parasite {
         self.socket.as_ref().map(|socket| socket.as_raw_fd())
     }
 
-    /// Notes that the target holds the guard under this number; [`Parasite::remove`] leaves it open
-    /// unless told otherwise.
+    /// Notes that the target holds the guard under this number.
     pub(crate) fn set_guard(&mut self, number: i32) {
         self.guard = Some(number);
     }
 
     /// What a successor would have to remove.
     pub(crate) fn debris(&self) -> Debris {
-        let mut mappings = [(0, 0); 2];
-        for (place, mapping) in mappings.iter_mut().zip(&self.mappings) {
-            *place = *mapping;
-        }
-        Debris { mappings, guard: self.guard }
+        Debris { place: self.place.debris(), guard: self.guard }
     }
 
     /// Gives one order and waits for its answer.
@@ -156,6 +151,7 @@ impl Parasite {
         descriptors: &[RawFd],
     ) -> Result<Answer> {
         debug_assert!(ranges.len() <= MAX_RANGES);
+        self.is_freeing |= command == FREE;
         let order = Order { command, count: u32::try_from(ranges.len()).unwrap_or(u32::MAX) };
         let mut packet = memory::bytes_of(&order).to_vec();
         for range in ranges {
@@ -214,28 +210,58 @@ impl Parasite {
         Ok(())
     }
 
-    /// Takes the parasite home and everything of it out of the target; of the guard only if asked to. The
-    /// thread is given back whatever fails.
-    pub(crate) fn remove(mut self, tracees: &mut Tracees, close_guard: bool) -> Result<()> {
-        let cleaned = self.clean(tracees, close_guard);
+    /// Takes the parasite home and everything of it out of the target, except the guard once it was told
+    /// to free. The thread is given back whatever fails.
+    pub(crate) fn remove(mut self, tracees: &mut Tracees) -> Result<()> {
+        let cleaned = self.clean(tracees);
         let released = self.puppet.release(tracees);
         cleaned.and(released)
     }
 
-    fn clean(&mut self, tracees: &mut Tracees, close_guard: bool) -> Result<()> {
-        if self.running {
+    fn clean(&mut self, tracees: &mut Tracees) -> Result<()> {
+        let closed = if self.is_prepared { self.take_home(tracees) } else { Ok(()) };
+        if self.is_mapped {
+            unmap_in_target(&mut self.puppet, tracees, self.place.debris())?;
+        }
+        closed
+    }
+
+    fn take_home(&mut self, tracees: &mut Tracees) -> Result<()> {
+        if self.is_running {
             self.puppet.stop(tracees)?;
-            ptrace::set_register_set(self.puppet.tid(), VECTOR_STATE, &self.vector_state)
-                .map_err(Error::system("restoring the vector state of thread", self.puppet.tid()))?;
         }
-        let guard = self.guard.filter(|_| close_guard);
-        for number in self.descriptors.clone().into_iter().chain(guard) {
-            self.close(tracees, number)?;
+        let left = self.let_leave(tracees);
+        if left.is_err() {
+            self.puppet.stop(tracees)?;
         }
-        for (address, length) in std::mem::take(&mut self.mappings) {
-            unmap_in_target(&mut self.puppet, tracees, address, length)?;
+        let tid = self.puppet.tid();
+        // before the registers, so that the thread is never itself with a vector state of the parasite's
+        ptrace::set_register_set(tid, VECTOR_STATE, &self.vector_state)
+            .map_err(Error::system("restoring the vector state of thread", tid))?;
+        self.puppet.go_home()?;
+        if let (Err(_), Some(guard), false) = (&left, self.guard, self.is_freeing) {
+            close_in_target(&mut self.puppet, tracees, guard)?;
         }
-        Ok(())
+        left
+    }
+
+    /// Lets it do what it does when this process dies: close what it opened, and go home. It is stopped
+    /// where it gets there.
+    fn let_leave(&mut self, tracees: &mut Tracees) -> Result<()> {
+        self.socket = None;
+        for _ in 0..LAST_CALLS {
+            self.puppet.run_to_system_call(tracees)?;
+            let number = self.puppet.entered_call(tracees)?;
+            self.puppet.run_to_system_call(tracees)?;
+            if number == libc::SYS_rt_sigreturn {
+                return Ok(());
+            }
+        }
+        Err(Error::Timeout {
+            pid: tracees.pid().as_raw(),
+            what: "the parasite's way home in it",
+            seconds: STEP_SECONDS,
+        })
     }
 }
 
@@ -253,8 +279,7 @@ pub(crate) fn close_in_target(puppet: &mut Puppet, tracees: &mut Tracees, number
 pub(crate) fn unmap_in_target(
     puppet: &mut Puppet,
     tracees: &mut Tracees,
-    address: u64,
-    length: u64,
+    (address, length): (u64, u64),
 ) -> Result<()> {
     let arguments = [address, length, 0, 0, 0, 0];
     puppet.call_checked(tracees, "unmapping memory", libc::SYS_munmap, arguments).map(drop)

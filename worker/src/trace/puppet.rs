@@ -1,38 +1,52 @@
 //! One thread of the target that calls the kernel for us, without a changed byte of its program
 //! (kernel facts 19 and 20).
 
-use crate::arch::{Registers, SYSTEM_CALL_INSTRUCTION};
+use crate::arch::Registers;
 use crate::error::{Error, Result};
-use crate::sys::memory::read_remote;
 use crate::sys::ptrace::{self, Stop};
-use crate::target::mappings::Mapping;
 use crate::trace::STEP_SECONDS;
 use crate::trace::tracees::Tracees;
+use crate::trace::way_home::{Site, WayHome};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
-/// Executable memory that is searched for a system call instruction, in bytes.
-const SEARCH_LIMIT: usize = 16 * 1024 * 1024;
-
-/// A borrowed thread. It has its own registers and signal mask whenever it doesn't work for us, so that
-/// it goes on unharmed should this process die in between; [`Puppet::release`] gives it back.
+/// A borrowed thread; [`Puppet::release`] gives it back.
+///
+/// It goes on unharmed whenever this process dies: as itself while it doesn't work for us, by its
+/// [`WayHome`] while it makes a call. For that its signal mask is changed after its registers on the way
+/// into a call, and put back before them on the way out: the way home sets both.
 pub(crate) struct Puppet {
     tid: Pid,
     home: Registers,
     signal_mask: u64,
+    /// Where calls are made.
     instruction: u64,
+    /// Stack pointer for calls from which it finds its way home.
+    stack: Option<u64>,
     stop_signal: i32,
 }
 
 impl Puppet {
-    /// Borrows a thread: remembers how it was.
-    pub(crate) fn borrow(tracees: &Tracees, tid: Pid, instruction: u64) -> Result<Self> {
+    /// Borrows a thread: remembers how it was. The way home must have been laid for this thread.
+    pub(crate) fn borrow(
+        tracees: &Tracees,
+        tid: Pid,
+        site: &Site,
+        way_home: Option<&WayHome>,
+    ) -> Result<Self> {
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
         let signal_mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
-        Ok(Self { tid, home: thread.registers, signal_mask, instruction, stop_signal: 0 })
+        Ok(Self {
+            tid,
+            home: thread.registers,
+            signal_mask,
+            instruction: site.gadgets.call,
+            stack: way_home.map(|way| way.stack),
+            stop_signal: 0,
+        })
     }
 
     /// Its thread id.
@@ -52,8 +66,8 @@ impl Puppet {
 
     /// Lets the thread make one system call; the result, negative for an error number.
     pub(crate) fn call(&mut self, tracees: &mut Tracees, number: i64, arguments: [u64; 6]) -> Result<i64> {
+        self.set_registers(&self.home.for_call(self.instruction, self.stack, number, arguments))?;
         self.set_signal_mask(u64::MAX)?;
-        self.set_registers(&self.home.for_call(self.instruction, number, arguments))?;
         let result = self.run_call(tracees);
         self.go_home()?;
         result
@@ -69,9 +83,9 @@ impl Puppet {
     }
 
     /// Makes the stopped thread what it was.
-    fn go_home(&self) -> Result<()> {
-        self.set_registers(&self.home)?;
-        self.set_signal_mask(self.signal_mask)
+    pub(crate) fn go_home(&self) -> Result<()> {
+        self.set_signal_mask(self.signal_mask)?;
+        self.set_registers(&self.home)
     }
 
     /// Like [`Puppet::call`], with an error number as an error.
@@ -90,7 +104,8 @@ impl Puppet {
         })
     }
 
-    fn run_to_system_call(&mut self, tracees: &mut Tracees) -> Result<()> {
+    /// Lets the thread run to the next entry or exit of a system call.
+    pub(crate) fn run_to_system_call(&mut self, tracees: &mut Tracees) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
         loop {
             ptrace::resume_to_system_call(self.tid, 0).map_err(|_| tracees.lost())?;
@@ -101,26 +116,26 @@ impl Puppet {
         }
     }
 
-    /// Starts a function of one argument on its own stack; the thread runs then.
-    pub(crate) fn start(
-        &mut self,
-        entry: u64,
-        argument: u64,
-        stack_top: u64,
-        tracees: &Tracees,
-    ) -> Result<()> {
-        self.set_signal_mask(u64::MAX)?;
-        self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
-        ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())
+    /// Number of the system call at whose entry it is stopped.
+    pub(crate) fn entered_call(&self, tracees: &Tracees) -> Result<i64> {
+        let registers =
+            ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
+        registers.map(|registers| registers.entered_call()).ok_or_else(|| tracees.lost())
     }
 
-    /// Stops the running thread wherever it is, and makes it what it was.
+    /// Prepares the thread for a function of one argument on its own stack, which must find home by itself.
+    pub(crate) fn prepare(&mut self, entry: u64, argument: u64, stack_top: u64) -> Result<()> {
+        self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
+        self.set_signal_mask(u64::MAX)
+    }
+
+    /// Stops the running thread wherever it is; [`Puppet::go_home`] must follow.
     pub(crate) fn stop(&mut self, tracees: &mut Tracees) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         loop {
             match tracees.wait_for(self.tid, deadline)? {
-                Stop::Trap => return self.go_home(),
+                Stop::Trap => return Ok(()),
                 stop => {
                     self.note(stop, tracees)?;
                     ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
@@ -168,27 +183,4 @@ impl Puppet {
         ptrace::set_registers(self.tid, registers)
             .map_err(Error::system("setting registers of thread", self.tid))
     }
-}
-
-/// Address of a system call instruction in the target: in the vDSO, else in any of its code.
-pub(crate) fn find_instruction(pid: Pid, mappings: &[Mapping]) -> Result<u64> {
-    let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.is_executable()).collect();
-    code.sort_by_key(|mapping| !mapping.is_vdso());
-    let mut left = SEARCH_LIMIT;
-    for mapping in code {
-        let length = usize::try_from(mapping.length()).unwrap_or(usize::MAX).min(left);
-        let mut bytes = vec![0; length];
-        // what can't be read (a mapping without the right to read) is passed over
-        let read = read_remote(pid, mapping.start, &mut bytes).unwrap_or(0);
-        bytes.truncate(read);
-        let wanted = SYSTEM_CALL_INSTRUCTION;
-        if let Some(offset) = bytes.windows(wanted.len()).position(|window| window == wanted) {
-            return Ok(mapping.start + offset as u64);
-        }
-        left -= length;
-    }
-    Err(Error::Refused {
-        pid: pid.as_raw(),
-        reason: "no system call instruction was found in its code".into(),
-    })
 }

@@ -22,10 +22,10 @@ const LOOK: Duration = Duration::from_millis(1);
 /// One thread of the target.
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
-    /// As they were found, or as they must be when it goes on.
+    /// Its registers.
     pub(crate) registers: Registers,
-    /// Whether they differ from what the thread has now.
-    changed: bool,
+    /// Whether they were changed so that it begins a system call or a sequence anew.
+    begins_anew: bool,
 }
 
 /// The seized threads. Dropped without [`Tracees::release`], the kernel lets them go on when this
@@ -162,7 +162,7 @@ impl Tracees {
         let Some(registers) = registers else {
             return Err(self.refused("it is a program of another word size than this kernel's"));
         };
-        self.threads.insert(tid, Thread { registers, changed: false });
+        self.threads.insert(tid, Thread { registers, begins_anew: false });
         Ok(())
     }
 
@@ -174,7 +174,8 @@ impl Tracees {
                 && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
             {
                 thread.registers.repeat_system_call();
-                thread.changed = true;
+                thread.begins_anew = true;
+                set_registers(tid, &thread.registers)?;
             }
         }
         Ok(())
@@ -199,14 +200,24 @@ impl Tracees {
     /// sequence, and without a restart block it would not even notice being sent home by a signal frame.
     pub(crate) fn puppet_candidate(&self) -> Option<Pid> {
         let rank = |thread: &Thread| {
-            (!thread.registers.is_in_system_call() && !thread.changed, thread.registers.needs_restart_block())
+            (
+                !thread.registers.is_in_system_call() && !thread.begins_anew,
+                thread.registers.needs_restart_block(),
+            )
         };
         self.threads.iter().min_by_key(|(_, thread)| rank(thread)).map(|(&tid, _)| tid)
     }
 
-    /// Makes the thread go on with other registers than it has now.
-    pub(crate) fn change_registers(&mut self, tid: Pid, registers: Registers) {
-        self.threads.insert(tid, Thread { registers, changed: true });
+    /// Makes the thread go on with other registers, at which a sequence begins anew.
+    pub(crate) fn change_registers(&mut self, tid: Pid, registers: Registers) -> Result<()> {
+        set_registers(tid, &registers)?;
+        self.threads.insert(tid, Thread { registers, begins_anew: true });
+        Ok(())
+    }
+
+    /// Stack pointers of all threads.
+    pub(crate) fn stack_pointers(&self) -> impl Iterator<Item = u64> {
+        self.threads.values().map(|thread| thread.registers.stack_pointer())
     }
 
     /// From now on all threads die when this process ends.
@@ -222,11 +233,8 @@ impl Tracees {
 
     /// Lets all threads go on.
     pub(crate) fn release(self) {
-        for (&tid, thread) in &self.threads {
-            if thread.changed {
-                // only a thread that was killed meanwhile can fail
-                let _ = ptrace::set_registers(tid, &thread.registers);
-            }
+        for &tid in self.threads.keys() {
+            // only a thread that was killed meanwhile can fail
             let _ = ptrace::detach(tid, 0);
         }
     }
@@ -301,6 +309,14 @@ fn child_signals() -> Result<SignalFd> {
     mask.thread_block().map_err(Error::system("blocking", "SIGCHLD"))?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(Error::system("watching", "SIGCHLD"))
+}
+
+fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
+    match ptrace::set_registers(tid, registers) {
+        // killed meanwhile: its exit is told separately
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(cause) => Err(Error::system("setting registers of thread", tid)(cause)),
+    }
 }
 
 fn resume(result: std::result::Result<(), Errno>, tid: Pid) -> Result<()> {

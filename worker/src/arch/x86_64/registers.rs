@@ -1,17 +1,4 @@
-//! x86_64 (kernel: arch/x86/include/uapi/asm/{ptrace,sigcontext,ucontext}.h).
-
-use seccompiler::TargetArch;
-
-/// What seccomp filters are compiled for.
-pub(crate) const SECCOMP_ARCHITECTURE: TargetArch = TargetArch::x86_64;
-
-/// The instruction that enters the kernel: `syscall`.
-pub(crate) const SYSTEM_CALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
-
-/// Register set of the floating-point and vector state: NT_X86_XSTATE (include/uapi/linux/elf.h).
-pub(crate) const VECTOR_STATE: usize = 0x202;
-/// Longest such set, in bytes; AMX tiles make it about 11 KiB.
-pub(crate) const VECTOR_LIMIT: usize = 32 * 1024;
+//! General registers of a stopped thread.
 
 /// EFLAGS bits that must be clear for code of ours: trap, direction, resume, alignment check.
 const UNWANTED_FLAGS: u64 = 0x100 | 0x400 | 0x1_0000 | 0x4_0000;
@@ -61,10 +48,18 @@ impl Registers {
         })
     }
 
-    /// The same thread about to run one system call at `instruction`, with nothing to restart.
-    pub(crate) fn for_call(&self, instruction: u64, number: i64, arguments: [u64; 6]) -> Self {
+    /// The same thread about to run one system call at `instruction`, with nothing to restart; on another
+    /// stack, if the code behind the instruction is to return by what is there.
+    pub(crate) fn for_call(
+        &self,
+        instruction: u64,
+        stack: Option<u64>,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> Self {
         let mut call = self.without_restart();
         call.rip = instruction;
+        call.rsp = stack.unwrap_or(call.rsp);
         call.rax = number as u64;
         [call.rdi, call.rsi, call.rdx, call.r10, call.r8, call.r9] = arguments;
         Self(call)
@@ -86,6 +81,11 @@ impl Registers {
         registers
     }
 
+    /// Number of the system call that the thread is about to make or is making.
+    pub(crate) fn entered_call(&self) -> i64 {
+        self.0.orig_rax as i64
+    }
+
     /// Result of the system call that the thread has just left.
     pub(crate) fn result(&self) -> i64 {
         self.0.rax as i64
@@ -94,6 +94,11 @@ impl Registers {
     /// Where the thread goes on.
     pub(crate) fn instruction_pointer(&self) -> u64 {
         self.0.rip
+    }
+
+    /// Where its stack ends.
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        self.0.rsp
     }
 
     /// Makes the thread go on elsewhere.
@@ -125,7 +130,7 @@ impl Registers {
 
     /// The registers as rt_sigreturn should load them: what the kernel does on the way out of an
     /// interrupted system call is done here, since it won't be done then.
-    fn resolved(&self) -> libc::user_regs_struct {
+    pub(super) fn resolved(&self) -> libc::user_regs_struct {
         let mut registers = *self;
         if self.is_in_system_call() {
             match self.result() {
@@ -136,78 +141,4 @@ impl Registers {
         }
         registers.0
     }
-}
-
-/// Bytes before and behind the vector state in the frame (arch/x86/include/asm/sigframe.h).
-const FRAME_LENGTH: usize = 8 + 304 + 128;
-/// `uc_flags`: the vector state is extended, ss is valid and to be restored.
-const UC_FLAGS: u64 = 1 | 2 | 4;
-const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
-const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
-/// Offset of `struct _fpx_sw_bytes` in the vector state, and of the feature mask that ptrace puts there.
-const SOFTWARE_BYTES: usize = 464;
-
-/// A signal frame for `address` from which rt_sigreturn loads these registers, vector state (the set
-/// NT_X86_XSTATE) and signal mask.
-pub(crate) fn home_frame(registers: &Registers, vector: &[u8], mask: u64, address: u64) -> Vec<u8> {
-    let registers = registers.resolved();
-    let vector_address = (address + FRAME_LENGTH as u64).next_multiple_of(64);
-    let selectors = registers.cs & 0xffff | (registers.ss & 0xffff) << 48;
-    let context = [
-        UC_FLAGS,
-        0, // uc_link
-        0, // uc_stack: left as it is, since this flag word below says "disabled" only if it was
-        0,
-        0,
-        registers.r8,
-        registers.r9,
-        registers.r10,
-        registers.r11,
-        registers.r12,
-        registers.r13,
-        registers.r14,
-        registers.r15,
-        registers.rdi,
-        registers.rsi,
-        registers.rbp,
-        registers.rbx,
-        registers.rdx,
-        registers.rax,
-        registers.rcx,
-        registers.rsp,
-        registers.rip,
-        registers.eflags,
-        selectors,
-        0, // err
-        0, // trapno
-        0, // oldmask
-        0, // cr2
-        vector_address,
-    ];
-    let mut frame = vec![0; 8]; // return address, skipped by rt_sigreturn
-    frame.extend(context.iter().flat_map(|word| word.to_le_bytes()));
-    frame.resize(8 + 296, 0); // reserved words of the context
-    frame.extend(mask.to_le_bytes());
-    let vector_offset = usize::try_from(vector_address - address).unwrap_or(FRAME_LENGTH);
-    frame.resize(vector_offset, 0);
-    frame.extend(signal_vector_state(vector));
-    frame
-}
-
-/// The vector state with the marks that rt_sigreturn looks for.
-fn signal_vector_state(vector: &[u8]) -> Vec<u8> {
-    let mut state = vector.to_vec();
-    let length = u32::try_from(state.len()).unwrap_or(0);
-    let features = state.get(SOFTWARE_BYTES..SOFTWARE_BYTES + 8).map(<[u8]>::to_vec).unwrap_or_default();
-    let software: Vec<u8> = [FP_XSTATE_MAGIC1.to_le_bytes(), (length + 4).to_le_bytes()]
-        .concat()
-        .into_iter()
-        .chain(features)
-        .chain(length.to_le_bytes())
-        .collect();
-    if let Some(place) = state.get_mut(SOFTWARE_BYTES..SOFTWARE_BYTES + software.len()) {
-        place.copy_from_slice(&software);
-    }
-    state.extend(FP_XSTATE_MAGIC2.to_le_bytes());
-    state
 }

@@ -1,0 +1,109 @@
+//! Code of the target's own that calls of ours go through, so that not a byte of it is changed
+//! (kernel fact 20).
+
+use crate::arch::{SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION, taken_until_return};
+use crate::error::{Error, Result};
+use crate::sys::memory::read_remote;
+use crate::target::mappings::Mapping;
+use nix::unistd::Pid;
+
+/// Executable memory that is searched, in bytes.
+const SEARCH_LIMIT: u64 = 32 * 1024 * 1024;
+/// Memory read at once, in bytes.
+const CHUNK: u64 = 256 * 1024;
+/// Bytes of a chunk that the next one repeats, longer than anything that is looked for.
+const OVERLAP: u64 = 128;
+
+/// A system call instruction of the target, and what a thread comes to behind it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gadgets {
+    /// The system call instruction.
+    pub(crate) call: u64,
+    /// How a thread leaves it by itself, if there is such code.
+    pub(crate) exit: Option<Exit>,
+}
+
+/// How a thread goes on that nobody stops behind the system call instruction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exit {
+    /// Bytes that it takes off the stack before it returns.
+    pub(crate) taken: u64,
+    /// Code that it can return to and that calls rt_sigreturn.
+    pub(crate) signal_return: u64,
+}
+
+/// What is being looked for.
+#[derive(Default)]
+struct Search {
+    call: Option<u64>,
+    returning_call: Option<(u64, u64)>,
+    signal_return: Option<u64>,
+}
+
+impl Gadgets {
+    /// Looks for them: in the vDSO, then in the C library, then in any code of the target.
+    pub(crate) fn find(pid: Pid, mappings: &[Mapping]) -> Result<Self> {
+        let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.is_executable()).collect();
+        code.sort_by_key(|mapping| (!mapping.is_vdso(), !mapping.is_c_library(), mapping.length()));
+        let mut search = Search::default();
+        let mut left = SEARCH_LIMIT;
+        for mapping in code {
+            let end = mapping.end.min(mapping.start.saturating_add(left));
+            left -= end - mapping.start;
+            let mut address = mapping.start;
+            while address < end && !search.is_complete() {
+                let length = (end - address).min(CHUNK);
+                search.chunk(pid, address, length);
+                address += if length == CHUNK { CHUNK - OVERLAP } else { length };
+            }
+        }
+        search.found().ok_or_else(|| Error::Refused {
+            pid: pid.as_raw(),
+            reason: "no system call instruction was found in its code".into(),
+        })
+    }
+}
+
+impl Search {
+    fn is_complete(&self) -> bool {
+        self.returning_call.is_some() && self.signal_return.is_some()
+    }
+
+    fn chunk(&mut self, pid: Pid, address: u64, length: u64) {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        // what can't be read (a mapping without the right to read) is passed over
+        let read = read_remote(pid, address, &mut bytes).unwrap_or(0);
+        bytes.truncate(read);
+        let calls = bytes
+            .windows(SYSTEM_CALL_INSTRUCTION.len())
+            .enumerate()
+            .filter(|(_, window)| *window == SYSTEM_CALL_INSTRUCTION)
+            .map(|(offset, _)| offset);
+        for offset in calls {
+            let behind = offset + SYSTEM_CALL_INSTRUCTION.len();
+            let at = |offset: usize| address + offset as u64;
+            self.call.get_or_insert(at(offset));
+            if self.returning_call.is_none() {
+                let taken = bytes.get(behind..).and_then(taken_until_return);
+                self.returning_call = taken.map(|taken| (at(offset), taken));
+            }
+            if self.signal_return.is_none() {
+                let before = bytes.get(..behind).unwrap_or_default();
+                let ending = SIGNAL_RETURNS.iter().find(|code| before.ends_with(code));
+                self.signal_return = ending.map(|code| at(behind - code.len()));
+            }
+            if self.is_complete() {
+                return;
+            }
+        }
+    }
+
+    fn found(&self) -> Option<Gadgets> {
+        match (self.returning_call, self.signal_return) {
+            (Some((call, taken)), Some(signal_return)) => {
+                Some(Gadgets { call, exit: Some(Exit { taken, signal_return }) })
+            }
+            _ => self.call.map(|call| Gadgets { call, exit: None }),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The way home of a thread that makes a system call for us (kernel facts 19, 20 and 32).
+//!
+//! Should this process die in the middle of such a call, the thread goes on alone behind the system
+//! call instruction. The code there returns, and so finds what is laid here: a signal frame, from which
+//! rt_sigreturn makes the thread what it was. It lies where the program has nothing, on its main stack
+//! below all that is in use.
+
+use crate::arch::{FRAME_ALIGNMENT, RED_ZONE, VECTOR_LIMIT, VECTOR_STATE, home_frame};
+use crate::error::{Error, Result};
+use crate::sys::memory::TargetMemory;
+use crate::sys::ptrace;
+use crate::target::mappings::Mapping;
+use crate::trace::gadget::Gadgets;
+use crate::trace::tracees::Tracees;
+use nix::unistd::Pid;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// Where calls in a target can be made.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// Through which code.
+    pub(crate) gadgets: Gadgets,
+    /// Its main stack, if there is one.
+    stack: Option<Range<u64>>,
+}
+
+impl Site {
+    /// Looks for it.
+    pub(crate) fn find(pid: Pid, mappings: &[Mapping]) -> Result<Self> {
+        let stack = mappings.iter().find(|mapping| mapping.is_main_stack());
+        Ok(Self {
+            gadgets: Gadgets::find(pid, mappings)?,
+            stack: stack.map(|mapping| mapping.start..mapping.end),
+        })
+    }
+}
+
+/// A signal frame in the target that leads one of its threads home.
+pub(crate) struct WayHome {
+    /// The thread.
+    pub(crate) tid: Pid,
+    /// Where the stack pointer must be behind the system call instruction.
+    pub(crate) stack: u64,
+    /// What was there.
+    saved: Zeroizing<Vec<u8>>,
+}
+
+impl WayHome {
+    /// Lays it for the thread as it is now. `None` where the target has no unused stack or no code that
+    /// leads to the frame: calls are made without it then.
+    pub(crate) fn lay(
+        site: &Site,
+        tracees: &Tracees,
+        tid: Pid,
+        memory: &TargetMemory<'_>,
+    ) -> Result<Option<Self>> {
+        let (Some(stack), Some(exit)) = (&site.stack, site.gadgets.exit) else {
+            return Ok(None);
+        };
+        let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
+        let vector = ptrace::register_set(tid, VECTOR_STATE, VECTOR_LIMIT)
+            .map_err(Error::system("reading the vector state of thread", tid))?;
+        let mask =
+            ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
+        let frame_at = |address| home_frame(&thread.registers, &vector, mask, address, exit.signal_return);
+        // its length does not depend on where it is, on a boundary like this one
+        let length = frame_at(FRAME_ALIGNMENT).len() as u64;
+        let needed = exit.taken + length + FRAME_ALIGNMENT;
+        let lowest = tracees.stack_pointers().filter(|pointer| stack.contains(pointer)).min();
+        let end = match lowest {
+            Some(pointer) => pointer.saturating_sub(RED_ZONE),
+            // whoever uses this stack is elsewhere for the moment: its far end, if nothing was ever there
+            None => stack.start + needed,
+        };
+        let address = end.saturating_sub(length) & !(FRAME_ALIGNMENT - 1);
+        let start = address.saturating_sub(exit.taken);
+        if start < stack.start {
+            return Ok(None);
+        }
+        let failed = |operation| Error::system(operation, format!("the stack of process {}", tracees.pid()));
+        let length = usize::try_from(address + length - start).unwrap_or(0);
+        let mut saved = Zeroizing::new(vec![0; length]);
+        memory.read(start, &mut saved).map_err(failed("reading"))?;
+        if lowest.is_none() && saved.iter().any(|&byte| byte != 0) {
+            return Ok(None);
+        }
+        memory.write(address, &frame_at(address)).map_err(failed("writing below"))?;
+        Ok(Some(Self { tid, stack: start, saved }))
+    }
+
+    /// Puts back what was there; no call is made any more.
+    pub(crate) fn clear(self, memory: &TargetMemory<'_>, pid: Pid) -> Result<()> {
+        memory
+            .write(self.stack, &self.saved)
+            .map_err(Error::system("writing below", format!("the stack of process {pid}")))
+    }
+}
