@@ -15,13 +15,11 @@ pub struct KeyBytes(pub [u8; 32]);
 /// What a worker leaves with the launcher, in this order.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deposit {
-    /// An image file was created under this name in the job's image directory; the launcher
-    /// removes it when the worker has ended.
+    /// An image file is about to be created under this name in the job's image directory; the launcher
+    /// removes it when the worker has ended, if it is there and its own user's.
     Image {
         /// File name.
         name: String,
-        /// Inode number, so that no other file of that name is removed.
-        inode: u64,
     },
     /// The target holds something of ours, or is about to; a successor must remove it.
     Debris(Debris),

@@ -95,6 +95,11 @@ impl Running {
         Outcome::of(&self.child.wait_with_output().expect("cannot wait for memcr-client"))
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Kills it.
     pub fn kill(mut self) {
         let _ = self.child.kill();

@@ -232,11 +232,10 @@ impl Daemon {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// Bytes of all files there together.
-    pub fn image_bytes(&self) -> u64 {
-        let entries = std::fs::read_dir(&self.images).expect("cannot read the image directory");
-        // one that has just been removed has none
-        entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
+    /// Waits until there is no image: each goes a moment after the process that it was of has woken.
+    #[track_caller]
+    pub fn wait_until_no_image(&self) {
+        wait::until("all images disappear", || self.image_names().is_empty());
     }
 
     /// Directory of this test.

@@ -17,3 +17,4 @@ pub mod sys;
 pub mod target;
 pub mod users;
 pub mod wait;
+pub mod watch;

@@ -3,7 +3,6 @@
 use memcr_tests::daemon::{Daemon, Setup};
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
-use memcr_tests::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
@@ -42,7 +41,7 @@ fn a_full_disk_fails_the_checkpoint_and_leaves_the_target_unharmed() {
         daemon.client().checkpoint(target.pid()).expect_status(4).expect_words(&["no space left"]);
         assert!(target.is_awake());
         target.assert_intact();
-        assert!(daemon.image_names().is_empty(), "{:?}", daemon.image_names());
+        daemon.wait_until_no_image();
     }
     let records = daemon.audit_of(target.pid());
     assert!(
@@ -70,7 +69,7 @@ fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
     let is_lost =
         |record: &serde_json::Value| record["action"] == "restore" && record["code"] == "target-lost";
     assert!(records.iter().any(is_lost), "{records:?}");
-    wait::until("its image disappears", || daemon.image_names().is_empty());
+    daemon.wait_until_no_image();
     assert!(daemon.client().listed().is_empty());
 }
 

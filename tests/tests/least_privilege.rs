@@ -111,5 +111,5 @@ fn an_image_belongs_to_the_daemon_alone_and_shows_nothing_of_the_memory() {
         assert!(!image.windows(word.len()).any(|window| window == word), "the image shows text");
     }
     daemon.client().restore(target.pid()).expect_status(0);
-    memcr_tests::wait::until("its image disappears", || daemon.image_names().is_empty());
+    daemon.wait_until_no_image();
 }

@@ -29,7 +29,7 @@ fn a_hundred_cycles_leave_no_difference() {
     }
     let finish = target.ask("finish");
     assert_eq!(finish, "intact");
-    assert!(daemon.image_names().is_empty(), "images are left: {:?}", daemon.image_names());
+    daemon.wait_until_no_image();
     assert!(daemon.workers().is_empty(), "workers are left");
 }
 
@@ -161,7 +161,7 @@ fn a_sleeper_that_is_killed_disappears_from_the_list_and_is_on_record() {
     target.signal(Signal::SIGKILL);
     assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
     wait::until("its entry disappears", || daemon.client().listed().is_empty());
-    wait::until("its image disappears", || daemon.image_names().is_empty());
+    daemon.wait_until_no_image();
     wait::until("it is on record", || {
         daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "target-lost")
     });

@@ -1,10 +1,12 @@
 //! System calls that no safe crate offers, for the sample targets.
 
+mod calls;
 mod memory;
 mod process;
 mod signals;
 mod waits;
 
+pub use calls::entered_call;
 pub use memory::Region;
 pub use process::{
     end_main_thread, forbid_dumping, install_harmless_filter, share_memory_with_a_child,

@@ -23,7 +23,7 @@ pub(super) struct Ward {
     /// The target's pidfd.
     target: OwnedFd,
     directory: OwnedFd,
-    image: Option<(String, u64)>,
+    image: Option<String>,
     debris: Option<Debris>,
     sleep: Option<Bequest>,
     exit_kill: bool,
@@ -92,7 +92,7 @@ impl Ward {
 
     fn keep(&mut self, deposit: Deposit, descriptors: Vec<OwnedFd>) {
         match deposit {
-            Deposit::Image { name, inode } => self.image = Some((name, inode)),
+            Deposit::Image { name } => self.image = Some(name),
             Deposit::Debris(debris) => self.debris = Some(debris),
             Deposit::ExitKill => self.exit_kill = true,
             Deposit::Settled => {
@@ -146,8 +146,8 @@ impl Ward {
 
     /// Removes the image.
     pub(super) fn remove_image(&mut self) {
-        if let Some((name, inode)) = self.image.take() {
-            image_file::remove(self.directory.as_fd(), &name, inode);
+        if let Some(name) = self.image.take() {
+            image_file::remove(self.directory.as_fd(), &name);
         }
     }
 }

@@ -172,8 +172,7 @@ fn prepare(
         pid: pid.as_raw(),
         reason: "there is no room between its mappings".into(),
     })?;
-    let (image, deposit) = image_file::create(request.directory, pid)?;
-    launcher.leave(&deposit, &[])?;
+    let image = image_file::create(request.directory, pid, launcher)?;
     let keep = keep_restartable_sequence(tracees, pid, tid)?;
     let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Process(pid))?;
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;

@@ -1,37 +1,30 @@
 //! The image file: created for one sleep, where nobody else can put one in its place.
 
+use crate::channel::Launcher;
 use crate::error::{Error, Result};
 use memcr_protocol::deposit::Deposit;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{Pid, UnlinkatFlags, geteuid, unlinkat};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-/// Creates `pages-PID.img` in the directory, for this user only; the file and the deposit that lets
-/// the launcher remove it.
+/// Creates `pages-PID.img` in the directory, for this user only. The launcher knows the name before.
 ///
 /// A file of that name that is a stranger's is left alone and another name is taken; one of ours is
 /// the debris of a daemon that died, since a process that sleeps is not put to sleep again.
-pub(super) fn create(directory: BorrowedFd<'_>, pid: Pid) -> Result<(File, Deposit)> {
-    let name = format!("pages-{pid}.img");
+pub(super) fn create(directory: BorrowedFd<'_>, pid: Pid, launcher: &Launcher) -> Result<File> {
+    let mut name = format!("pages-{pid}.img");
     let storage = |cause: Errno| Error::Storage { pid: pid.as_raw(), cause: cause.desc().into() };
-    let created = match create_new(directory, &name) {
-        Err(Errno::EEXIST) if is_ours(directory, &name) => {
-            unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir).map_err(storage)?;
-            create_new(directory, &name).map(|file| (file, name))
-        }
-        Err(Errno::EEXIST) => {
-            let name = format!("pages-{pid}-{:016x}.img", random()?);
-            create_new(directory, &name).map(|file| (file, name))
-        }
-        created => created.map(|file| (file, name)),
-    };
-    let (file, name) = created.map_err(storage)?;
-    let inode = fstat(file.as_fd()).map_err(storage)?.st_ino;
-    Ok((file, Deposit::Image { name, inode }))
+    if is_ours(directory, &name) {
+        unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir).map_err(storage)?;
+    } else if exists(directory, &name) {
+        name = format!("pages-{pid}-{:016x}.img", random()?);
+    }
+    launcher.leave(&Deposit::Image { name: name.clone() }, &[])?;
+    create_new(directory, &name).map_err(storage)
 }
 
 fn create_new(directory: BorrowedFd<'_>, name: &str) -> std::result::Result<File, Errno> {
@@ -44,6 +37,10 @@ fn is_ours(directory: BorrowedFd<'_>, name: &str) -> bool {
         .is_ok_and(|status| status.st_uid == geteuid().as_raw())
 }
 
+fn exists(directory: BorrowedFd<'_>, name: &str) -> bool {
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+}
+
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     SystemRandom::new()
@@ -52,11 +49,11 @@ fn random() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Removes an image, if the name still belongs to it.
-pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str, inode: u64) {
-    let same =
-        fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|status| status.st_ino == inode);
-    if same {
+/// Removes an image, if there is one of that name that is ours. The name comes from a worker: nothing but
+/// the name of an image is taken for one.
+pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str) {
+    let is_image = name.starts_with("pages-") && name.ends_with(".img") && !name.contains('/');
+    if is_image && is_ours(directory, name) {
         // the directory may have become read-only meanwhile; the file is of no use to anybody
         let _ = unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
     }

@@ -42,13 +42,14 @@ pub(crate) fn restore(
             return Err(error);
         }
     };
-    launcher.leave(&Deposit::Settled, &[])?;
     asleep.tracees.wait_for_rest()?;
     // all memory is back: what can't be cleaned away is no reason to hold the program up
     let cleaned = clean(&mut asleep);
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
+    // until here a successor has something to do: what is back already it passes over
+    let settled = launcher.leave(&Deposit::Settled, &[]);
     asleep.tracees.release();
-    cleaned?;
+    cleaned.and(settled)?;
     Ok(WakeReport {
         restored: restored.bytes,
         pages: restored.pages,

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore;
+use crate::sys::kcmp;
 use crate::sys::memory::TargetMemory;
 use crate::target::facts;
 use crate::target::mappings;
@@ -61,6 +62,10 @@ pub(crate) fn succeed(
         remove_parasite(taken)?;
         return Ok(None);
     };
+    // the program may have closed it, or may use the number for something else by now
+    let is_guard =
+        |&number: &i32| kcmp::same_file(taken.tracees.pid(), number, guard.as_fd()).unwrap_or(false);
+    let debris = Debris { place: taken.place, guard: debris.guard.filter(is_guard) };
     let keep = [
         libc::STDERR_FILENO,
         broker.number(),
@@ -79,7 +84,7 @@ pub(crate) fn succeed(
         way_home: None,
         memory,
         guard,
-        debris: Debris { place: taken.place, guard: debris.guard },
+        debris,
         image,
         key,
         status: Some(taken.status),

@@ -36,6 +36,8 @@ pub(crate) struct Parasite {
     place: Place,
     vector_state: Vec<u8>,
     socket: Option<OwnedFd>,
+    /// Number of its own end in the target.
+    own_socket: Option<i32>,
     guard: Option<i32>,
     is_mapped: bool,
     /// Whether the thread is in its code, and whether it runs there.
@@ -54,6 +56,7 @@ impl Parasite {
             place,
             vector_state,
             socket: None,
+            own_socket: None,
             guard: None,
             is_mapped: false,
             is_prepared: false,
@@ -113,13 +116,14 @@ impl Parasite {
         memory::TargetMemory::Process(tracees.pid())
             .read(self.place.memory(), &mut bytes)
             .map_err(Error::system("reading memory of process", tracees.pid()))?;
-        let ours = memory::value_of::<Start>(&bytes).map(|start| start.sockets[0]);
-        let Some(ours) = ours.filter(|&number| number >= 0) else {
+        let made = memory::value_of::<Start>(&bytes).map(|start| start.sockets);
+        let Some([ours, own]) = made.filter(|made| made.iter().all(|&number| number >= 0)) else {
             return Err(Error::Refused {
                 pid: tracees.pid().as_raw(),
                 reason: "it can't make a pair of sockets: it may have reached its limit of open files".into(),
             });
         };
+        self.own_socket = Some(own);
         let socket = pidfd::duplicate_descriptor(target, ours)
             .map_err(Error::system("taking a socket out of process", tracees.pid()))?;
         self.socket = Some(socket);
@@ -230,7 +234,7 @@ impl Parasite {
         if self.is_running {
             self.puppet.stop(tracees)?;
         }
-        let left = self.let_leave(tracees);
+        let left = self.own_socket.map_or(Ok(()), |own| self.let_leave(tracees, own));
         if left.is_err() {
             self.puppet.stop(tracees)?;
         }
@@ -245,21 +249,21 @@ impl Parasite {
         left
     }
 
-    /// Lets it do what it does when this process dies: close what it opened, and go home. It is stopped
-    /// where it gets there.
-    fn let_leave(&mut self, tracees: &mut Tracees) -> Result<()> {
+    /// Lets it do what it does when this process dies: close what it opened, its socket last. There it is
+    /// stopped, since the way home by itself would forget the kernel's restart block (kernel fact 22).
+    fn let_leave(&mut self, tracees: &mut Tracees, own_socket: i32) -> Result<()> {
         self.socket = None;
         for _ in 0..LAST_CALLS {
             self.puppet.run_to_system_call(tracees)?;
-            let number = self.puppet.entered_call(tracees)?;
+            let call = self.puppet.entered_call(tracees)?;
             self.puppet.run_to_system_call(tracees)?;
-            if number == libc::SYS_rt_sigreturn {
+            if call == (libc::SYS_close, u64::from(own_socket as u32)) {
                 return Ok(());
             }
         }
         Err(Error::Timeout {
             pid: tracees.pid().as_raw(),
-            what: "the parasite's way home in it",
+            what: "the parasite that is to leave it",
             seconds: STEP_SECONDS,
         })
     }

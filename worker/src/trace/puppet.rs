@@ -116,8 +116,8 @@ impl Puppet {
         }
     }
 
-    /// Number of the system call at whose entry it is stopped.
-    pub(crate) fn entered_call(&self, tracees: &Tracees) -> Result<i64> {
+    /// The system call at whose entry it is stopped: its number and first argument.
+    pub(crate) fn entered_call(&self, tracees: &Tracees) -> Result<(i64, u64)> {
         let registers =
             ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
         registers.map(|registers| registers.entered_call()).ok_or_else(|| tracees.lost())

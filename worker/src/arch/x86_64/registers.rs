@@ -81,9 +81,9 @@ impl Registers {
         registers
     }
 
-    /// Number of the system call that the thread is about to make or is making.
-    pub(crate) fn entered_call(&self) -> i64 {
-        self.0.orig_rax as i64
+    /// The system call that the thread is about to make or is making: its number and first argument.
+    pub(crate) fn entered_call(&self) -> (i64, u64) {
+        (self.0.orig_rax as i64, self.0.rdi)
     }
 
     /// Result of the system call that the thread has just left.
@@ -111,7 +111,7 @@ impl Registers {
         (self.0.orig_rax as i64) >= 0
     }
 
-    /// Whether that call goes on through the kernel's restart block, which rt_sigreturn would forget.
+    /// Whether that call goes on through the kernel's restart block, which rt_sigreturn forgets.
     pub(crate) fn needs_restart_block(&self) -> bool {
         self.is_in_system_call() && self.result() == ERESTART_RESTARTBLOCK
     }
@@ -129,13 +129,15 @@ impl Registers {
     }
 
     /// The registers as rt_sigreturn should load them: what the kernel does on the way out of an
-    /// interrupted system call is done here, since it won't be done then.
+    /// interrupted system call is done here, since it won't be done then. A call with a restart block
+    /// begins anew: a wait may get longer, but doesn't fail with an EINTR that no program expects.
     pub(super) fn resolved(&self) -> libc::user_regs_struct {
         let mut registers = *self;
         if self.is_in_system_call() {
             match self.result() {
-                ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => registers.repeat_system_call(),
-                ERESTART_RESTARTBLOCK => registers.0.rax = (-i64::from(libc::EINTR)) as u64,
+                ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND | ERESTART_RESTARTBLOCK => {
+                    registers.repeat_system_call();
+                }
                 _ => {}
             }
         }

@@ -1,0 +1,58 @@
+//! Invariant 2 to the letter: wherever a worker is killed, its target runs on as if nothing had been.
+
+use memcr_tests::client::Running;
+use memcr_tests::daemon::Daemon;
+use memcr_tests::procfs::Snapshot;
+use memcr_tests::target::Target;
+use memcr_tests::users::cast;
+use memcr_tests::watch::Watch;
+
+/// More calls than a worker makes that concern its target.
+const MANY: u64 = 2000;
+
+#[test]
+fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_computing_target_unharmed() {
+    killed_at_every_call(&mut Target::start(&cast().target, "sample-lone", &["2", "5"]));
+}
+
+#[test]
+fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_waiting_target_unharmed() {
+    killed_at_every_call(&mut Target::start(&cast().target, "sample-memory", &["2", "5", "2"]));
+}
+
+fn killed_at_every_call(target: &mut Target) {
+    let daemon = Daemon::start();
+    target.assert_intact();
+    let before = Snapshot::of(target.pid());
+    for at in 0..MANY {
+        let mut watch = Watch::start(daemon.launcher(), at);
+        let asleep = daemon.client().start_checkpoint(target.pid());
+        let checkpoint = until_it_ends(asleep, &mut watch);
+        if checkpoint == 0 && watch.died_at.is_none() {
+            let restore = until_it_ends(daemon.client().start_restore(target.pid()), &mut watch);
+            assert!(matches!(restore, 0 | 4), "call {at}, {:?}: restore gave {restore}", watch.died_at);
+        }
+        let died_at = watch.died_at;
+        // the successor is watched until it is there, too: its first stop must be ended
+        watch.until("no worker is left", || daemon.workers().is_empty());
+        watch.end();
+        let when = format!("after its worker died at call {at}, {died_at:x?}");
+        println!("{when}");
+        target.wait_until_awake();
+        target.assert_intact();
+        before.assert_same(&Snapshot::of(target.pid()), &when);
+        daemon.wait_until_no_image();
+        if died_at.is_none() {
+            println!("{at} calls");
+            assert!(at > 50, "only {at} calls");
+            return;
+        }
+    }
+    panic!("more than {MANY} calls");
+}
+
+/// Watches the worker until the client has its answer; its exit status.
+fn until_it_ends(mut client: Running, watch: &mut Watch) -> i32 {
+    watch.until("the client has its answer", || client.has_ended());
+    client.finish().status
+}
