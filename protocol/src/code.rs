@@ -36,6 +36,8 @@ pub enum Code {
     Limit = 13,
     /// A fault of memcr itself; undone.
     Internal = 14,
+    /// There is too little memory to give the target's back; it sleeps on.
+    OutOfMemory = 15,
 }
 
 impl Code {
@@ -56,7 +58,8 @@ impl Code {
             | Self::Aborted
             | Self::Unsupported
             | Self::Limit
-            | Self::Internal => 4,
+            | Self::Internal
+            | Self::OutOfMemory => 4,
             Self::TargetLost => 5,
         }
     }
@@ -79,6 +82,7 @@ impl Code {
             Self::Unsupported => "unsupported",
             Self::Limit => "limit",
             Self::Internal => "internal",
+            Self::OutOfMemory => "out-of-memory",
         }
     }
 }

@@ -10,7 +10,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 /// What a worker sends, in this order: `Subjects`, `Decided`, `Confined`, `Progress`..., `Asleep`,
-/// then on a wake `Progress`..., `Awake`. `Failed` may come at any time and is the last.
+/// then on a wake `Progress`..., `Awake` or `SleepsOn`. `Failed` may come at any time and is the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerEvent {
     /// Who asks for what, as the worker sees it.
@@ -59,6 +59,8 @@ pub enum WorkerEvent {
         /// Name of the rule that decided.
         rule: String,
     },
+    /// A restore did not work, and the target sleeps on as it was; it may be tried again.
+    SleepsOn(Failure),
     /// The target runs again with all of its memory; last event.
     Awake(WakeReport),
     /// It did not work; last event. Unless the code is `TargetLost`, the target runs unharmed.

@@ -7,6 +7,7 @@ pub mod arch;
 pub mod audit;
 pub mod binaries;
 pub mod captured;
+pub mod cgroup;
 pub mod client;
 pub mod content;
 pub mod daemon;

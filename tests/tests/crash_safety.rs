@@ -1,6 +1,7 @@
 //! Invariants 1 and 2: whatever of ours dies, no target runs on wrong memory, and none is killed
 //! that could be saved.
 
+use memcr_tests::cgroup::MemoryCgroup;
 use memcr_tests::content::Sequence;
 use memcr_tests::daemon::{Daemon, Setup, Way, send};
 use memcr_tests::procfs;
@@ -169,4 +170,47 @@ fn a_checkpoint_goes_on_when_its_client_is_gone() {
     wait::until("it sleeps", || daemon.client().state(target.pid()) == "asleep");
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();
+}
+
+/// A sleeper that may use too little memory to be woken. The kernel is not to kill it for that.
+fn sleeper_without_memory(daemon: &Daemon, cgroup: &MemoryCgroup) -> Target {
+    let target = sample("32");
+    daemon.put_to_sleep(&target);
+    cgroup.let_live(target.pid());
+    cgroup.limit(8 * 1024 * 1024);
+    cgroup.add(target.pid());
+    target
+}
+
+#[test]
+fn a_sleeper_for_which_there_is_too_little_memory_sleeps_on_and_can_be_woken_later() {
+    let cgroup = MemoryCgroup::new("restore");
+    let daemon = Daemon::start();
+    let mut target = sleeper_without_memory(&daemon, &cgroup);
+    for _ in 0..2 {
+        let refusal = daemon.client().restore(target.pid()).expect_status(4);
+        refusal.expect_words(&["too little memory", "sleeps on", "try again"]);
+        assert_eq!(daemon.client().state(target.pid()), "asleep");
+    }
+    assert!(daemon.audit_of(target.pid()).iter().any(|record| record["code"] == "out-of-memory"));
+    cgroup.limit(256 * 1024 * 1024);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+    drop(target);
+}
+
+#[test]
+fn a_daemon_that_ends_wakes_a_sleeper_as_soon_as_there_is_memory_for_it() {
+    let cgroup = MemoryCgroup::new("end");
+    let mut daemon = Daemon::start();
+    let mut target = sleeper_without_memory(&daemon, &cgroup);
+    daemon.signal(Signal::SIGTERM);
+    wait::until("it is on record that it can't wake yet", || {
+        daemon.audit_of(target.pid()).iter().any(|record| record["event"] == "restore-failed")
+    });
+    assert!(procfs::is_alive(target.pid()) && !target.is_awake());
+    cgroup.limit(256 * 1024 * 1024);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+    target.assert_intact();
+    drop(target);
 }

@@ -27,6 +27,12 @@ pub(crate) enum Error {
     /// The target can't be put to sleep safely.
     #[error("process {pid} can't be put to sleep: {reason}")]
     Refused { pid: i32, reason: String },
+    /// There is no memory to restore into.
+    #[error(
+        "too little memory to wake process {pid}: it sleeps on, unharmed; free memory or raise the limit of its \
+         cgroup, then try again"
+    )]
+    OutOfMemory { pid: i32 },
     /// The image can't be written.
     #[error("writing the image of process {pid}: {cause}; the process runs on unharmed")]
     Storage { pid: i32, cause: String },
@@ -56,12 +62,19 @@ impl Error {
         move |cause| Self::System { operation, object: object.to_string(), cause }
     }
 
+    /// Whether a sleep that can't be ended for this reason never can: its target is dead, or its image is
+    /// not to be trusted.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Unreadable { .. } | Self::Protocol(_))
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
             Self::System { .. } => Code::Internal,
             Self::Denied { .. } => Code::Denied,
             Self::Refused { .. } => Code::TargetRefused,
+            Self::OutOfMemory { .. } => Code::OutOfMemory,
             Self::Storage { .. } => Code::Storage,
             Self::Unreadable { .. } | Self::Lost { .. } => Code::TargetLost,
             Self::Aborted { .. } => Code::Aborted,

@@ -4,10 +4,11 @@ use crate::channel::{Broker, Launcher};
 use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::phase::asleep::Waker;
 use crate::phase::attach::{Request, attach};
 use crate::phase::dump::dump;
 use crate::phase::free::{NotFreed, free};
-use crate::phase::restore::restore;
+use crate::phase::restore::{NotRestored, restore, restore_persistently};
 use crate::phase::succeed::{Inheritance, succeed};
 use memcr_policy::Policy;
 use memcr_protocol::deposit::Deposit;
@@ -70,16 +71,29 @@ fn sleep_and_wake(
         Ok(asleep) => asleep,
         Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
         Err(NotFreed::Restore(asleep, error)) => {
-            restore(*asleep, &confined, broker, launcher, host.cores)?;
+            restore_persistently(*asleep, &confined, broker, launcher, host.cores)?;
             return Err(error);
         }
     };
     broker.tell(&WorkerEvent::Asleep(report));
-    if let Err(error) = asleep.wait(policy, broker) {
-        if matches!(error, Error::Lost { .. }) {
-            launcher.leave(&Deposit::Settled, &[])?;
-            return Err(error);
+    loop {
+        match asleep.wait(policy, broker) {
+            Ok(Waker::Client) => match restore(asleep, &confined, broker, launcher, host.cores) {
+                Ok(report) => return Ok(report),
+                Err(NotRestored::Lost(error)) => return Err(error),
+                Err(NotRestored::SleepsOn(back, error)) => {
+                    broker.tell(&WorkerEvent::SleepsOn(error.failure()));
+                    asleep = *back;
+                }
+            },
+            Err(error @ Error::Lost { .. }) => {
+                launcher.leave(&Deposit::Settled, &[])?;
+                return Err(error);
+            }
+            // whatever keeps us from waiting, the target is not to sleep for ever
+            Ok(Waker::Daemon) | Err(_) => {
+                return restore_persistently(asleep, &confined, broker, launcher, host.cores);
+            }
         }
     }
-    restore(asleep, &confined, broker, launcher, host.cores)
 }

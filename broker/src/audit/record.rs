@@ -34,6 +34,8 @@ pub(crate) enum Event<'a> {
     TargetLost(BadEnd<'a>),
     /// A sleep ended otherwise than it should, without a request; the target runs unharmed.
     SleepFailed(BadEnd<'a>),
+    /// A target could not be woken yet and sleeps on; it is tried again.
+    RestoreFailed(BadEnd<'a>),
     /// The daemon woke a target by itself, as it ends.
     Woken(Woken<'a>),
     /// A worker died while its target slept; another took over.

@@ -4,7 +4,7 @@ use super::Server;
 use super::channel::ChannelError;
 use super::event_loop::Token;
 use super::pending::Pending;
-use super::target::Effect;
+use super::target::{Effect, Target};
 use crate::audit::record::{BadEnd, Event, Target as Named, Times, Woken, WorkerReplaced};
 use memcr_protocol::client::{Answer, Completion};
 use memcr_protocol::code::{Code, Failure};
@@ -96,14 +96,11 @@ impl Server {
             };
             match message {
                 Ok(Some(event)) => {
-                    if let WorkerEvent::Subjects { target, .. } = &event
-                        && target.pid != sleeper.target.pid()
-                    {
-                        warn!(
-                            "the worker of process {} looks at process {}",
-                            sleeper.target.pid(),
-                            target.pid
-                        );
+                    if let WorkerEvent::Subjects { target, .. } = &event {
+                        let asked = sleeper.target.pid();
+                        if target.pid != asked {
+                            warn!("the worker of process {asked} looks at process {}", target.pid);
+                        }
                     }
                     let effects = sleeper.target.event(event, &self.policy);
                     self.apply(ticket, effects);
@@ -211,6 +208,11 @@ impl Server {
                     self.command(ticket, &WorkerCommand::Restore { ticket: order }, vec![client]);
                 }
                 Effect::Failed(failure) => self.record_bad_end(ticket, failure),
+                Effect::SleepsOn(failure) => {
+                    let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
+                    warn!("process {} sleeps on: {failure}", sleeper.target.pid());
+                    self.audit.write(Event::RestoreFailed(bad_end(&sleeper.target, &failure)));
+                }
                 Effect::Woken(report) => {
                     let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
                     let target = &sleeper.target;
@@ -229,12 +231,7 @@ impl Server {
     fn record_bad_end(&mut self, ticket: u64, failure: Failure) {
         let Some(sleeper) = self.sleepers.get(&ticket) else { return };
         let target = &sleeper.target;
-        let bad_end = BadEnd {
-            target: Named::of(target.pid(), target.facts()),
-            guard: target.guard().map(memcr_protocol::report::Guard::name),
-            code: failure.code.name(),
-            message: &failure.message,
-        };
+        let bad_end = bad_end(target, &failure);
         let event = if failure.code == Code::TargetLost {
             warn!("process {} is lost: {failure}", target.pid());
             Event::TargetLost(bad_end)
@@ -264,5 +261,14 @@ impl Server {
             Err(failure) => Answer::Failed(failure),
         };
         self.reply(pending.connection, pending.id, answer);
+    }
+}
+
+fn bad_end<'a>(target: &'a Target, failure: &'a Failure) -> BadEnd<'a> {
+    BadEnd {
+        target: Named::of(target.pid(), target.facts()),
+        guard: target.guard().map(memcr_protocol::report::Guard::name),
+        code: failure.code.name(),
+        message: &failure.message,
     }
 }

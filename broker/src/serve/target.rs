@@ -27,6 +27,8 @@ pub(crate) enum Effect {
     Order { ticket: u64, client: OwnedFd },
     /// Record that its sleep ended badly though nobody asked anything: it is lost, if the code says so.
     Failed(Failure),
+    /// Record that it could not be woken, though nobody asked, and is tried again.
+    SleepsOn(Failure),
     /// Record that the target runs again though nobody asked for it.
     Woken(WakeReport),
 }
@@ -223,6 +225,7 @@ impl Target {
                 }
                 Vec::new()
             }
+            WorkerEvent::SleepsOn(failure) => self.sleeps_on(&failure, policy),
             WorkerEvent::Awake(report) => self.finish(&Last::Awake(report), policy),
             WorkerEvent::Failed(failure) => self.finish(&Last::Failed(failure), policy),
         }
@@ -305,6 +308,18 @@ impl Target {
         let done =
             self.checkpoint.take().map(|pending| answer(pending, rule, Ok(Completion::Asleep(report))));
         done.into_iter().collect()
+    }
+
+    /// It could not be woken: whoever the worker tried it for is told, the next may try again.
+    fn sleeps_on(&mut self, failure: &Failure, policy: &Policy) -> Vec<Effect> {
+        self.advance(Phase::Asleep);
+        let ordered = self.restores.front().is_some_and(|restore| restore.client.is_none());
+        let first = if ordered { self.restores.pop_front() } else { None };
+        let told = match first {
+            Some(restore) => answer(restore.pending, restore.allowed, Err(failure.clone())),
+            None => Effect::SleepsOn(failure.clone()),
+        };
+        [told].into_iter().chain(self.order_next_restore(policy)).collect()
     }
 
     /// One restore is with the worker at a time: it decides them one by one. The broker's own decision

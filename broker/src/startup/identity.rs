@@ -65,10 +65,10 @@ pub(crate) fn choose(user: Option<&str>) -> Result<Identity, BrokerError> {
 }
 
 fn stay(user: Option<&str>) -> Result<Identity, BrokerError> {
-    if let Some(user) = user
-        && named(user)?.0 != geteuid()
-    {
-        return Err(BrokerError::Identity(format!("--user {user}: only root can become another user")));
+    if let Some(user) = user {
+        if named(user)?.0 != geteuid() {
+            return Err(BrokerError::Identity(format!("--user {user}: only root can become another user")));
+        }
     }
     Ok(Identity { uid: geteuid(), gid: getegid(), changes: false })
 }

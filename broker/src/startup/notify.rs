@@ -38,9 +38,8 @@ impl ServiceManager {
     }
 
     fn tell(&self, state: &str) {
-        if let Some(socket) = &self.socket
-            && let Err(cause) = socket.send(state.as_bytes())
-        {
+        let sent = self.socket.as_ref().map_or(Ok(0), |socket| socket.send(state.as_bytes()));
+        if let Err(cause) = sent {
             warn!("tell the service manager {state}: {cause}");
         }
     }

@@ -126,7 +126,7 @@ impl Index {
     }
 
     /// The memory that is all zeros, ascending.
-    pub fn zeros(&self) -> impl Iterator<Item = Range> {
+    pub fn zeros(&self) -> impl Iterator<Item = Range> + '_ {
         let zeros = self.extents.iter().filter(|extent| extent.content == Content::Zero);
         zeros.map(|extent| Range { address: extent.address, length: extent.length })
     }

@@ -42,12 +42,20 @@ pub(crate) struct Asleep {
     pub(crate) target: OwnedFd,
 }
 
+/// Who wants the target to run.
+pub(crate) enum Waker {
+    /// A client that may.
+    Client,
+    /// The daemon, which ends or is gone.
+    Daemon,
+}
+
 impl Asleep {
     /// Waits until it is to be woken.
     ///
     /// # Errors
     /// [`Error::Lost`] when the target dies.
-    pub(crate) fn wait(&mut self, policy: &Policy, broker: &Broker) -> Result<()> {
+    pub(crate) fn wait(&mut self, policy: &Policy, broker: &Broker) -> Result<Waker> {
         loop {
             let mut polled = [
                 PollFd::new(broker.descriptor(), PollFlags::POLLIN),
@@ -58,18 +66,18 @@ impl Asleep {
             self.reap()?;
             // an order that makes no sense wakes nobody, and the broker that sent it is told nothing
             let order = broker.order().unwrap_or(None);
-            if order.is_some_and(|order| self.wakes(order, policy, broker)) {
-                return Ok(());
+            match order {
+                Some(Order::Wake) => return Ok(Waker::Daemon),
+                Some(Order::Restore { ticket, client }) if self.may(ticket, &client, policy, broker) => {
+                    return Ok(Waker::Client);
+                }
+                Some(Order::Restore { .. }) | None => {}
             }
         }
     }
 
-    /// Whether the order wakes it.
-    fn wakes(&self, order: Order, policy: &Policy, broker: &Broker) -> bool {
-        let (ticket, client) = match order {
-            Order::Wake => return true,
-            Order::Restore { ticket, client } => (ticket, client),
-        };
+    /// Whether the client may wake it.
+    fn may(&self, ticket: u64, client: &OwnedFd, policy: &Policy, broker: &Broker) -> bool {
         let decision = may_restore(policy, client.as_fd(), &self.facts);
         broker.tell(&match decision.allowed {
             true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },

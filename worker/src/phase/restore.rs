@@ -8,40 +8,74 @@ use crate::phase::asleep::Asleep;
 use crate::phase::free::resident;
 use crate::phase::parallel;
 use crate::sys::memory::TargetMemory;
-use crate::sys::userfaultfd;
+use crate::sys::{poll, userfaultfd};
 use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use crate::trace::way_home::WayHome;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::{State, WakeReport};
+use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Puts everything back and lets the target run.
-///
-/// # Errors
-/// [`Error::Unreadable`]: the image can't be authenticated, and the target is killed when this process
-/// ends. [`Error::Lost`]: it died.
-pub(crate) fn restore(
+/// Time between two attempts to wake a target for nobody, who could try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the target does not run.
+pub(crate) enum NotRestored {
+    /// It sleeps on, guarded, and can be tried again: what is back already is passed over then.
+    SleepsOn(Box<Asleep>, Error),
+    /// It is dead, or about to be killed since its image can't be authenticated.
+    Lost(Error),
+}
+
+/// Restores however often it takes: for when nobody is there who could ask for it again.
+pub(crate) fn restore_persistently(
     mut asleep: Asleep,
-    _: &Confined,
+    confined: &Confined,
     broker: &Broker,
     launcher: &Launcher,
     cores: usize,
 ) -> Result<WakeReport> {
+    loop {
+        match restore(asleep, confined, broker, launcher, cores) {
+            Ok(report) => return Ok(report),
+            Err(NotRestored::Lost(error)) => return Err(error),
+            Err(NotRestored::SleepsOn(back, error)) => {
+                broker.tell(&WorkerEvent::SleepsOn(error.failure()));
+                asleep = *back;
+            }
+        }
+        poll::wait(&mut [], Some(RETRY)).map_err(Error::system("waiting", "to try again"))?;
+    }
+}
+
+/// Puts everything back and lets the target run.
+pub(crate) fn restore(
+    asleep: Asleep,
+    _: &Confined,
+    broker: &Broker,
+    launcher: &Launcher,
+    cores: usize,
+) -> std::result::Result<WakeReport, NotRestored> {
     let began = Instant::now();
-    let restored = put_back(&asleep, broker, cores);
-    let restored = match restored {
+    let restored = match put_back(&asleep, broker, cores) {
         Ok(restored) => restored,
-        Err(error) => {
+        Err(error) if error.is_final() => {
             let _ = launcher.leave(&Deposit::Settled, &[]);
             // the guard is still there: nobody has read a wrong byte, and nobody will
             let _ = asleep.tracees.set_exit_kill();
-            return Err(error);
+            return Err(NotRestored::Lost(error));
         }
+        Err(error) => return Err(NotRestored::SleepsOn(Box::new(asleep), error)),
     };
+    wake(asleep, launcher, &restored, began).map_err(NotRestored::Lost)
+}
+
+/// Lets the target run, whose memory is all back.
+fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> Result<WakeReport> {
     asleep.tracees.wait_for_rest()?;
     // all memory is back: what can't be cleaned away is no reason to hold the program up
     let cleaned = clean(&mut asleep);
@@ -133,6 +167,7 @@ fn settle(result: std::result::Result<(), Errno>, pid: i32) -> Result<()> {
     match result {
         Ok(()) => Ok(()),
         Err(Errno::ESRCH) => Err(Error::Lost { pid, when: "while it was being restored" }),
+        Err(Errno::ENOMEM) => Err(Error::OutOfMemory { pid }),
         Err(cause) => Err(Error::System {
             operation: "putting back memory",
             object: format!("of process {pid}"),

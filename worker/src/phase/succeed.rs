@@ -6,7 +6,7 @@ use crate::confine;
 use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
-use crate::phase::restore::restore;
+use crate::phase::restore::restore_persistently;
 use crate::sys::kcmp;
 use crate::sys::memory::TargetMemory;
 use crate::target::facts;
@@ -91,7 +91,7 @@ pub(crate) fn succeed(
         facts: taken.facts,
         target,
     };
-    restore(asleep, &confined, broker, launcher, cores).map(Some)
+    restore_persistently(asleep, &confined, broker, launcher, cores).map(Some)
 }
 
 /// The target, stopped again, and what is needed of it.

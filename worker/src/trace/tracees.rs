@@ -216,7 +216,7 @@ impl Tracees {
     }
 
     /// Stack pointers of all threads.
-    pub(crate) fn stack_pointers(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn stack_pointers(&self) -> impl Iterator<Item = u64> + '_ {
         self.threads.values().map(|thread| thread.registers.stack_pointer())
     }
 

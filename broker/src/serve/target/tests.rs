@@ -112,6 +112,7 @@ fn answers(effects: Vec<Effect>) -> Vec<String> {
             Effect::Progress { connection, done, .. } => format!("{connection}: {done} done"),
             Effect::Order { ticket, .. } => format!("order {ticket}"),
             Effect::Failed(failure) => format!("failed: {}", failure.code.name()),
+            Effect::SleepsOn(failure) => format!("sleeps on: {}", failure.code.name()),
             Effect::Woken(report) => format!("woken {}", report.restored),
         })
         .collect()
@@ -276,4 +277,19 @@ fn a_worker_that_goes_on_talking_after_its_last_word_changes_nothing() {
         assert!(target.event(event, &policy()).is_empty());
     }
     assert!(target.entry().is_none());
+}
+
+#[test]
+fn a_restore_that_does_not_work_yet_is_answered_and_the_next_is_tried() {
+    let mut target = asleep();
+    let short = || WorkerEvent::SleepsOn(Failure::new(Code::OutOfMemory, "too little memory"));
+    assert_eq!(answers(target.ask_restore(restore(2, OWNER), &policy())), ["order 1"]);
+    assert!(target.ask_restore(restore(3, OWNER), &policy()).is_empty());
+    target.event(WorkerEvent::RestoreAllowed { ticket: 1, rule: "owner".into() }, &policy());
+    assert_eq!(answers(target.event(short(), &policy())), ["2: out-of-memory", "order 2"]);
+    assert_eq!(answers(target.event(short(), &policy())), ["3: out-of-memory"]);
+    assert_eq!(target.entry().unwrap().state, State::Asleep);
+    // one that nobody asked for
+    assert_eq!(answers(target.event(short(), &policy())), ["sleeps on: out-of-memory"]);
+    assert_eq!(answers(target.event(WorkerEvent::Awake(wake_report()), &policy())), ["woken 9"]);
 }

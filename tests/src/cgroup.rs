@@ -1,0 +1,74 @@
+//! A memory cgroup of a test's own, of whichever version the machine has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A cgroup that limits memory; removed when dropped, once it is empty.
+#[derive(Debug)]
+pub struct MemoryCgroup {
+    directory: PathBuf,
+    limit_file: &'static str,
+}
+
+impl MemoryCgroup {
+    /// Makes one without a limit.
+    ///
+    /// # Panics
+    /// When the machine has no memory controller that root may use.
+    pub fn new(name: &str) -> Self {
+        let second = Path::new("/sys/fs/cgroup");
+        let first = second.join("memory");
+        let (parent, limit_file) = if first.join("cgroup.procs").exists() {
+            (first.as_path(), "memory.limit_in_bytes")
+        } else {
+            // children have the controller only if their parent hands it down
+            let _ = fs::write(second.join("cgroup.subtree_control"), "+memory");
+            (second, "memory.max")
+        };
+        let directory = parent.join(format!("memcr-tests-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).expect("cannot make a memory cgroup");
+        let cgroup = Self { directory, limit_file };
+        assert!(
+            cgroup.directory.join(limit_file).exists(),
+            "this test needs the memory controller of cgroups in {}",
+            parent.display()
+        );
+        cgroup
+    }
+
+    /// Moves a process into it. What it has in memory stays charged where it was.
+    pub fn add(&self, pid: i32) {
+        self.write("cgroup.procs", &pid.to_string());
+    }
+
+    /// Limits its memory to so many bytes.
+    pub fn limit(&self, bytes: u64) {
+        self.write(self.limit_file, &bytes.to_string());
+    }
+
+    /// Keeps the kernel from killing `pid`, its only process, when it reaches the limit.
+    pub fn let_live(&self, pid: i32) {
+        let switch = self.directory.join("memory.oom_control");
+        if switch.exists() {
+            fs::write(switch, "1").expect("cannot switch the OOM killer off");
+        } else {
+            fs::write(format!("/proc/{pid}/oom_score_adj"), "-1000")
+                .expect("this test needs CAP_SYS_RESOURCE to keep the OOM killer away");
+        }
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.directory.join(file);
+        fs::write(&path, text).unwrap_or_else(|error| panic!("write {text} to {}: {error}", path.display()));
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        let start = std::time::Instant::now();
+        // a process that has just died is in it for a moment longer
+        while fs::remove_dir(&self.directory).is_err() && start.elapsed() < crate::wait::BOUND {
+            crate::wait::let_pass(std::time::Duration::from_millis(5));
+        }
+    }
+}
