@@ -68,6 +68,8 @@ pub(crate) fn dump(
     let page_size_32 = u32::try_from(page_size).unwrap_or(0);
     let header = Header::new(target, page_size_32, Compression::Lz4).map_err(storage)?;
     let writer = ImageWriter::create(&attached.image, &key, header).map_err(storage)?;
+    memory::lock_at(writer.cipher().secret_memory())
+        .map_err(Error::system("locking", "the expanded image key in memory"))?;
 
     let planner = Mutex::new(Planner {
         pagemap,

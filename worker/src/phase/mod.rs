@@ -11,6 +11,7 @@ pub(crate) mod attach;
 mod decide;
 pub(crate) mod dump;
 pub(crate) mod free;
+mod guarded;
 mod handles;
 pub(crate) mod image_file;
 mod parallel;

@@ -3,12 +3,13 @@
 use crate::channel::{Broker, Launcher};
 use crate::confine::Confined;
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageError, Index, ReadBuffer};
+use crate::image::{Image, ImageError, ReadBuffer};
 use crate::phase::asleep::Asleep;
 use crate::phase::free::resident;
+use crate::phase::guarded::Guarded;
 use crate::phase::parallel;
-use crate::sys::memory::TargetMemory;
-use crate::sys::{poll, userfaultfd};
+use crate::sys::memory::{self, TargetMemory};
+use crate::sys::poll;
 use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use crate::trace::way_home::WayHome;
@@ -16,7 +17,8 @@ use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::{State, WakeReport};
 use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -129,37 +131,63 @@ fn put_back(asleep: &Asleep, broker: &Broker, cores: usize) -> Result<Restored> 
     let unreadable = |cause: ImageError| Error::Unreadable { pid, cause };
     // header and index are authenticated here, before a byte goes back
     let image = Image::open(&asleep.image, &asleep.key).map_err(unreadable)?;
+    // one that can't be locked is no reason to lose the target: it lives as long as this restore
+    let _ = memory::lock_at(image.cipher().secret_memory());
     let target = image.header().target();
     if (target.pid, target.start_time) != (pid, asleep.facts.start_time) {
         return Err(Error::Protocol(format!("the image is of process {}, not of process {pid}", target.pid)));
     }
     let index = image.index();
-    let guard = asleep.guard.as_fd();
-    let page_size = u64::from(index.page_size());
-    let copied = |result| settle(result, pid);
+    let guarded = Guarded::target(asleep.guard.as_fd(), u64::from(index.page_size()));
+    let guarded = guarded.map_err(Error::system("duplicating", "the guard"))?;
+    let children = put_back_behind(guarded, &image, pid, broker, cores)?;
+    // a child that dies meanwhile needs nothing more
+    let mut left = children;
+    while let Some(child) = left.pop() {
+        match put_back_behind(child, &image, pid, broker, cores) {
+            Ok(children) => left.extend(children),
+            Err(Error::Lost { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let totals = index.totals();
+    let zero: u64 = index.zeros().map(|zero| zero.length).sum();
+    Ok(Restored { bytes: totals.plain + zero, pages: totals.pages })
+}
+
+/// Puts all memory back behind one guard and ends that; the guards of children born meanwhile.
+fn put_back_behind(
+    guarded: Guarded,
+    image: &Image<&File>,
+    pid: i32,
+    broker: &Broker,
+    cores: usize,
+) -> Result<Vec<Guarded>> {
+    let index = image.index();
     let next = AtomicU32::new(0);
-    let total = index.totals().plain;
     let work = |progress: &parallel::Progress| {
         let mut buffer = ReadBuffer::new();
         while !progress.is_stopped() {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(entry) = index.frames().get(number as usize) else { break };
-            let memory = image.read_frame(number, &mut buffer).map_err(unreadable)?;
+            let memory =
+                image.read_frame(number, &mut buffer).map_err(|cause| Error::Unreadable { pid, cause })?;
             for (address, piece) in index.pieces(number, memory) {
-                copied(userfaultfd::copy(guard, address, piece, page_size))?;
+                settle(guarded.copy(address, piece), pid)?;
             }
             progress.add(u64::from(entry.plain_length()));
         }
         Ok(())
     };
     // nothing calls a restore off
-    parallel::run(broker, cores, State::Restoring, total, work, |_| false)?;
+    parallel::run(broker, cores, State::Restoring, index.totals().plain, work, |_| false)?;
     for zero in index.zeros() {
-        copied(userfaultfd::zero(guard, zero.address, zero.length, page_size))?;
+        settle(guarded.zero(zero.address, zero.length), pid)?;
     }
-    end_guard(index, guard, pid)?;
-    let zero: u64 = index.zeros().map(|zero| zero.length).sum();
-    Ok(Restored { bytes: total + zero, pages: index.totals().pages })
+    for mapping in index.mappings() {
+        settle(guarded.release(mapping.address, mapping.length), pid)?;
+    }
+    guarded.into_children().map_err(Error::system("reading events of", "the guard"))
 }
 
 /// ESRCH: the target is dead.
@@ -174,15 +202,4 @@ fn settle(result: std::result::Result<(), Errno>, pid: i32) -> Result<()> {
             cause,
         }),
     }
-}
-
-fn end_guard(index: &Index, guard: BorrowedFd<'_>, pid: i32) -> Result<()> {
-    for mapping in index.mappings() {
-        match userfaultfd::unregister(guard, mapping.address, mapping.length) {
-            // unmapped meanwhile
-            Err(Errno::EINVAL | Errno::ENOENT) => {}
-            result => settle(result, pid)?,
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore_persistently;
 use crate::sys::kcmp;
-use crate::sys::memory::TargetMemory;
+use crate::sys::memory::{self, TargetMemory};
 use crate::target::facts;
 use crate::target::mappings;
 use crate::target::proc_directory::ProcDirectory;
@@ -62,6 +62,8 @@ pub(crate) fn succeed(
         remove_parasite(taken)?;
         return Ok(None);
     };
+    // a fork doesn't inherit the lock of the launcher's copy; one that can't be locked still restores
+    let _ = memory::lock(key.bytes());
     // the program may have closed it, or may use the number for something else by now
     let is_guard =
         |&number: &i32| kcmp::same_file(taken.tracees.pid(), number, guard.as_fd()).unwrap_or(false);

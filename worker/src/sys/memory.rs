@@ -7,8 +7,13 @@ use std::os::unix::fs::FileExt as _;
 
 /// Keeps bytes from being swapped out. They must stay where they are until they are freed.
 pub(crate) fn lock(bytes: &[u8]) -> Result<(), Errno> {
-    // SAFETY: locking readable memory changes nothing that is visible to the language
-    Errno::result(unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) }).map(drop)
+    lock_at((bytes.as_ptr().addr(), bytes.len()))
+}
+
+/// The same for an address and a length in bytes.
+pub(crate) fn lock_at((address, length): (usize, usize)) -> Result<(), Errno> {
+    // SAFETY: locking memory changes nothing that is visible to the language
+    Errno::result(unsafe { libc::mlock(address as *const libc::c_void, length) }).map(drop)
 }
 
 /// Reads the target's memory; the number of bytes read, which may be less than asked for.
