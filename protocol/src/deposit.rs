@@ -44,6 +44,8 @@ impl Message for Deposit {
 pub struct Debris {
     /// The parasite's place, as address and length in bytes; length 0 if it has none.
     pub place: (u64, u64),
+    /// What was laid below its stack for threads that make calls for us, likewise.
+    pub frame: (u64, u64),
     /// Number of the guard's file descriptor in the target.
     pub guard: Option<i32>,
 }

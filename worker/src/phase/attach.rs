@@ -177,7 +177,8 @@ fn prepare(
     let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Process(pid))?;
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
     let mut parasite = Parasite::new(puppet, place)?;
-    match inject(&mut parasite, tracees, &live, request, launcher) {
+    let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
+    match inject(&mut parasite, tracees, &live, request, launcher, frame) {
         Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before }),
         Err(error) => {
             // if these fail too the target has died
@@ -209,16 +210,18 @@ fn inject(
     live: &ProcDirectory,
     request: &Request<'_>,
     launcher: &Launcher,
+    frame: (u64, u64),
 ) -> Result<Handles> {
     let pid = tracees.pid();
+    // before the first call: the launcher knows of everything before it is there
+    launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     refusals::dumpable(pid, dumpable)?;
     let target = request.target.as_fd();
-    launcher.leave(&Deposit::Debris(parasite.debris()), &[])?;
     parasite.inject(tracees, target)?;
     let handles = handles::take(parasite, tracees, target, live, request.device)?;
-    launcher.leave(&Deposit::Debris(parasite.debris()), &[])?;
+    launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     Ok(handles)
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn free(
         ..
     } = attached;
     let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
-    let debris = parasite.debris();
+    let guard_number = parasite.debris((0, 0)).guard;
     let removed = parasite.remove(&mut tracees);
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
@@ -78,7 +78,7 @@ pub(crate) fn free(
         way_home,
         memory: handles.memory,
         guard: handles.guard,
-        debris: Debris { guard: debris.guard, ..Debris::default() },
+        debris: Debris { guard: guard_number, ..Debris::default() },
         image,
         key: dumped.key,
         status: Some(handles.status),

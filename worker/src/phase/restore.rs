@@ -13,7 +13,7 @@ use crate::sys::poll;
 use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use crate::trace::way_home::WayHome;
-use memcr_protocol::deposit::Deposit;
+use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::report::{State, WakeReport};
 use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
@@ -80,7 +80,7 @@ pub(crate) fn restore(
 fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> Result<WakeReport> {
     asleep.tracees.wait_for_rest()?;
     // all memory is back: what can't be cleaned away is no reason to hold the program up
-    let cleaned = clean(&mut asleep);
+    let cleaned = clean(&mut asleep, launcher);
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
     // until here a successor has something to do: what is back already it passes over
     let settled = launcher.leave(&Deposit::Settled, &[]);
@@ -95,12 +95,14 @@ fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Ins
 }
 
 /// Takes what is left of ours out of the target; its thread is given back whatever fails.
-fn clean(asleep: &mut Asleep) -> Result<()> {
+fn clean(asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
     let laid = asleep.way_home.as_ref().map(|way| way.tid);
     let tid = laid.or_else(|| asleep.tracees.puppet_candidate()).ok_or_else(|| asleep.tracees.lost())?;
     if laid.is_none() {
         let memory = TargetMemory::File(&asleep.memory);
         asleep.way_home = WayHome::lay(&asleep.site, &asleep.tracees, tid, &memory)?;
+        let frame = asleep.way_home.as_ref().map_or((0, 0), WayHome::range);
+        launcher.leave(&Deposit::Debris(Debris { frame, ..asleep.debris }), &[])?;
     }
     let mut puppet = Puppet::borrow(&asleep.tracees, tid, &asleep.site, asleep.way_home.as_ref())?;
     let cleaned = remove_debris(&mut puppet, asleep);

@@ -1,9 +1,10 @@
 //! A worker has died: its successor takes the target back, restores what was freed and removes what
 //! was left in it.
 
+use crate::arch::Registers;
 use crate::channel::{Broker, Launcher};
 use crate::confine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore_persistently;
@@ -12,12 +13,13 @@ use crate::sys::memory::{self, TargetMemory};
 use crate::target::facts;
 use crate::target::mappings;
 use crate::target::proc_directory::ProcDirectory;
+use crate::trace::STEP_SECONDS;
 use crate::trace::parasite::unmap_in_target;
 use crate::trace::place;
 use crate::trace::puppet::Puppet;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
-use memcr_protocol::deposit::Debris;
+use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::report::WakeReport;
 use memcr_protocol::subject::TargetFacts;
 use std::fs::File;
@@ -59,7 +61,7 @@ pub(crate) fn succeed(
     let Inheritance { target, debris, sleep } = inheritance;
     let taken = take_back(&target, &debris)?;
     let Some(Bequest { image, guard, memory, key }) = sleep else {
-        remove_parasite(taken)?;
+        remove_parasite(taken, launcher)?;
         return Ok(None);
     };
     // a fork doesn't inherit the lock of the launcher's copy; one that can't be locked still restores
@@ -67,7 +69,7 @@ pub(crate) fn succeed(
     // the program may have closed it, or may use the number for something else by now
     let is_guard =
         |&number: &i32| kcmp::same_file(taken.tracees.pid(), number, guard.as_fd()).unwrap_or(false);
-    let debris = Debris { place: taken.place, guard: debris.guard.filter(is_guard) };
+    let debris = Debris { place: taken.place, frame: (0, 0), guard: debris.guard.filter(is_guard) };
     let keep = [
         libc::STDERR_FILENO,
         broker.number(),
@@ -110,27 +112,38 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     let pid = facts::pid_of(target.as_fd())?;
     let directory = ProcDirectory::open(pid)?;
     let mut tracees = Tracees::seize_until(pid, &directory, Instant::now() + PATIENCE)?;
-    // an orphaned parasite goes home by itself: its socket has closed with its worker
-    let (address, length) = debris.place;
-    tracees.let_home(address, length)?;
     // any thread will do, even one that can't stop yet
     let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
     let thread = directory.thread(tid)?;
+    let site = Site::find(pid, &mappings::read(&thread.file("smaps")?)?)?;
+    // an orphaned parasite goes home by itself: its socket has closed with its worker
+    let (address, length) = debris.place;
+    let in_parasite = |registers: &Registers| registers.instruction_pointer().wrapping_sub(address) < length;
+    if !tracees.let_home(Duration::from_secs(STEP_SECONDS), in_parasite)? {
+        return Err(Error::Refused {
+            pid: pid.as_raw(),
+            reason: "the parasite that a dead worker left in it does not go home".into(),
+        });
+    }
+    // so does a thread in the middle of a single call; behind that it may have to wait for its frame,
+    // which is in the image
+    tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;
     let mappings = mappings::read(&thread.file("smaps")?)?;
-    let site = Site::find(pid, &mappings)?;
     let place = if place::is_ours(pid, debris.place, &mappings) { debris.place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
     Ok(TakenBack { tracees, site, place, status, facts })
 }
 
 /// Nothing was freed: the parasite closed what it had opened, its memory is left.
-fn remove_parasite(taken: TakenBack) -> Result<()> {
+fn remove_parasite(taken: TakenBack, launcher: &Launcher) -> Result<()> {
     let TakenBack { mut tracees, site, place, .. } = taken;
     tracees.wait_for_rest()?;
     if place.1 > 0 {
         let memory = TargetMemory::Process(tracees.pid());
         let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
         let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
+        let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
+        launcher.leave(&Deposit::Debris(Debris { place, frame, guard: None }), &[])?;
         let mut puppet = Puppet::borrow(&tracees, tid, &site, way_home.as_ref())?;
         let unmapped = unmap_in_target(&mut puppet, &mut tracees, place);
         puppet.release(&mut tracees)?;

@@ -141,9 +141,9 @@ impl Parasite {
         self.guard = Some(number);
     }
 
-    /// What a successor would have to remove.
-    pub(crate) fn debris(&self) -> Debris {
-        Debris { place: self.place.debris(), guard: self.guard }
+    /// What a successor would have to remove; `frame` is where its thread's way home is.
+    pub(crate) fn debris(&self, frame: (u64, u64)) -> Debris {
+        Debris { place: self.place.debris(), frame, guard: self.guard }
     }
 
     /// Gives one order and waits for its answer.

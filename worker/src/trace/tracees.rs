@@ -130,19 +130,23 @@ impl Tracees {
         Ok(())
     }
 
-    /// Lets threads run that are in this range of code, until none is there.
-    pub(crate) fn let_home(&mut self, start: u64, length: u64) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+    /// Lets threads run that work for a worker that has died, until none does or the time is over; whether
+    /// none does.
+    pub(crate) fn let_home(
+        &mut self,
+        time: Duration,
+        works_for_us: impl Fn(&Registers) -> bool,
+    ) -> Result<bool> {
+        let deadline = Instant::now() + time;
         loop {
-            let is_inside =
-                |thread: &Thread| thread.registers.instruction_pointer().wrapping_sub(start) < length;
-            let inside: Vec<Pid> =
-                self.threads.iter().filter(|(_, thread)| is_inside(thread)).map(|(&tid, _)| tid).collect();
-            if inside.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(self.refused("an orphaned parasite does not go home"));
+            let inside: Vec<Pid> = self
+                .threads
+                .iter()
+                .filter(|(_, thread)| works_for_us(&thread.registers))
+                .map(|(&tid, _)| tid)
+                .collect();
+            if inside.is_empty() || Instant::now() >= deadline {
+                return Ok(inside.is_empty());
             }
             for &tid in &inside {
                 self.threads.remove(&tid);

@@ -5,7 +5,7 @@
 //! rt_sigreturn makes the thread what it was. It lies where the program has nothing, on its main stack
 //! below all that is in use.
 
-use crate::arch::{FRAME_ALIGNMENT, RED_ZONE, VECTOR_LIMIT, VECTOR_STATE, home_frame};
+use crate::arch::{FRAME_ALIGNMENT, RED_ZONE, Registers, VECTOR_LIMIT, VECTOR_STATE, home_frame};
 use crate::error::{Error, Result};
 use crate::sys::memory::TargetMemory;
 use crate::sys::ptrace;
@@ -15,6 +15,9 @@ use crate::trace::tracees::Tracees;
 use nix::unistd::Pid;
 use std::ops::Range;
 use zeroize::Zeroizing;
+
+/// Longest code that is followed behind a call, in bytes.
+const GADGET_LENGTH: u64 = 64;
 
 /// Where calls in a target can be made.
 #[derive(Debug, Clone)]
@@ -33,6 +36,18 @@ impl Site {
             gadgets: Gadgets::find(pid, mappings)?,
             stack: stack.map(|mapping| mapping.start..mapping.end),
         })
+    }
+}
+
+impl Site {
+    /// Whether a thread with these registers is making a call for a worker that has died, or is on its way
+    /// home from it, by the frame that was laid for it.
+    pub(crate) fn is_calling(&self, registers: &Registers, (frame, length): (u64, u64)) -> bool {
+        let is_in = |value: u64, start: u64, length: u64| value.wrapping_sub(start) < length;
+        let place = registers.instruction_pointer();
+        let in_code = is_in(place, self.gadgets.call, GADGET_LENGTH)
+            || self.gadgets.exit.is_some_and(|exit| is_in(place, exit.signal_return, GADGET_LENGTH));
+        in_code && is_in(registers.stack_pointer(), frame, length)
     }
 }
 
@@ -87,6 +102,11 @@ impl WayHome {
         }
         memory.write(address, &frame_at(address)).map_err(failed("writing below"))?;
         Ok(Some(Self { tid, stack: start, saved }))
+    }
+
+    /// Where it is, as address and length in bytes.
+    pub(crate) fn range(&self) -> (u64, u64) {
+        (self.stack, self.saved.len() as u64)
     }
 
     /// Puts back what was there; no call is made any more.
