@@ -214,3 +214,26 @@ fn a_daemon_that_ends_wakes_a_sleeper_as_soon_as_there_is_memory_for_it() {
     target.assert_intact();
     drop(target);
 }
+
+/// Kills the worker of a sleeping target that changes its mappings before its successor is there.
+fn assert_followed(mode: &str) {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-restless", &[mode, "4"]);
+    for _ in 0..20 {
+        let worker = daemon.put_to_sleep(&target);
+        send(worker, Signal::SIGKILL);
+        target.wait_until_awake();
+        target.assert_intact();
+        wait::until("no worker is left", || daemon.workers().is_empty());
+    }
+}
+
+#[test]
+fn children_born_before_the_successor_comes_have_all_memory_too() {
+    assert_followed("forks");
+}
+
+#[test]
+fn memory_moved_before_the_successor_comes_is_restored_where_it_is() {
+    assert_followed("moves");
+}

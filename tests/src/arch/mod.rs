@@ -4,7 +4,7 @@
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::holds_registers;
+pub use x86_64::{forks_by_registers, holds_registers, moves_by_registers};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod portable;

@@ -1,6 +1,7 @@
 //! All general and vector registers of x86-64, the flags, the rounding mode and the red zone.
 
 use std::arch::asm;
+use std::sync::atomic::AtomicU32;
 
 /// Fills the registers from `seed`, spins `spins` rounds without touching them, and looks whether
 /// they still hold the same.
@@ -9,6 +10,47 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
     holds_general_registers(seed, spins) && holds_red_zone(seed, spins) && {
         if wide { holds_wide_registers(seed, spins) } else { holds_narrow_registers(seed, spins) }
     }
+}
+
+/// Has a child, again and again, `spins` rounds apart, until `stop` isn't 0; whether this is such a child.
+/// Between two system calls nothing is touched but registers, this code and `stop`.
+pub fn forks_by_registers(stop: &AtomicU32, spins: u64) -> bool {
+    let result: u64;
+    // SAFETY: the child has a copy of all memory; only declared registers change.
+    unsafe {
+        asm!(
+            "2:", "mov rcx, r12", "3:", "dec rcx", "jnz 3b",
+            "mov eax, 57", "syscall",
+            "test rax, rax", "jz 4f",
+            "cmp dword ptr [r13], 0", "je 2b",
+            "4:",
+            in("r12") spins.max(1), in("r13") stop.as_ptr(), out("rax") result, out("rcx") _, out("r11") _,
+        );
+    }
+    result == 0
+}
+
+/// Moves `length` bytes of memory between two places, again and again, until `stop` isn't 0; where they are
+/// then. Touches nothing else, as above.
+pub fn moves_by_registers(stop: &AtomicU32, spins: u64, length: usize, [from, to]: [u64; 2]) -> u64 {
+    let place: u64;
+    // SAFETY: the caller owns both places and looks at neither meanwhile; only declared registers change.
+    unsafe {
+        asm!(
+            "2:", "mov rcx, r12", "3:", "dec rcx", "jnz 3b",
+            // mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to)
+            "mov eax, 25", "mov rdi, r14", "mov rsi, r9", "mov rdx, r9", "mov r10, 3", "mov r8, r15", "syscall",
+            "cmp rax, r15", "jne 4f", // it failed: it is where it was
+            "xchg r14, r15",
+            "cmp dword ptr [r13], 0", "je 2b",
+            "4:",
+            in("r12") spins.max(1), in("r13") stop.as_ptr(), in("r9") length,
+            inout("r14") from => place, inout("r15") to => _,
+            out("rax") _, out("rcx") _, out("r11") _, out("rdi") _, out("rsi") _, out("rdx") _,
+            out("r10") _, out("r8") _,
+        );
+    }
+    place
 }
 
 /// The sixteen AVX registers and the SSE control word, which is set to another rounding mode.

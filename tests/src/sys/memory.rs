@@ -55,6 +55,22 @@ impl Region {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.length) }
     }
 
+    /// A counter of all processes that share it, the one of this number.
+    pub fn counter(&self, number: usize) -> &'static std::sync::atomic::AtomicU32 {
+        assert!((number + 1) * 4 <= self.length, "no counter {number}");
+        // SAFETY: inside the mapping, which lives until the process ends, and only ever used as a counter.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(self.start.as_ptr().cast::<u32>().add(number)) }
+    }
+
+    /// The bytes of a region that was moved to this address.
+    ///
+    /// # Safety
+    /// The region must be there, as long as the first one was.
+    pub unsafe fn at(address: u64, length: usize) -> &'static [u8] {
+        // SAFETY: the caller says so.
+        unsafe { std::slice::from_raw_parts(address as *const u8, length) }
+    }
+
     /// Locks it into memory.
     pub fn lock(&self) {
         // SAFETY: changes no byte and no protection.

@@ -9,8 +9,8 @@ mod waits;
 pub use calls::entered_call;
 pub use memory::Region;
 pub use process::{
-    end_main_thread, forbid_dumping, install_harmless_filter, share_memory_with_a_child,
-    start_vfork_that_lasts,
+    end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
+    share_memory_with_a_child, start_vfork_that_lasts,
 };
 pub use signals::{
     block_signal, count_signal, counted, is_pending, queue_to_self, start_interval_timer, take_queued,
