@@ -219,12 +219,17 @@ fn a_daemon_that_ends_wakes_a_sleeper_as_soon_as_there_is_memory_for_it() {
 fn assert_followed(mode: &str) {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-restless", &[mode, "4"]);
-    for _ in 0..20 {
+    for _ in 0..10 {
         let worker = daemon.put_to_sleep(&target);
+        // the successor comes late: its launcher is held up meanwhile
+        send(daemon.launcher(), Signal::SIGSTOP);
         send(worker, Signal::SIGKILL);
+        wait::until("nobody traces the target", || procfs::tracer(target.pid()).is_none());
+        wait::let_pass(Duration::from_millis(10));
+        send(daemon.launcher(), Signal::SIGCONT);
+        wait::until("the successor is gone again", || daemon.workers().is_empty());
         target.wait_until_awake();
         target.assert_intact();
-        wait::until("no worker is left", || daemon.workers().is_empty());
     }
 }
 

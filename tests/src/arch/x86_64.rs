@@ -12,27 +12,29 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
     }
 }
 
-/// Has a child, again and again, `spins` rounds apart, until `stop` isn't 0; whether this is such a child.
-/// Between two system calls nothing is touched but registers, this code and `stop`.
-pub fn forks_by_registers(stop: &AtomicU32, spins: u64) -> bool {
+/// Has `turns` children, `spins` rounds apart, which `count` counts; whether this is such a child. Between
+/// two system calls nothing is touched but registers, this code and `count`.
+pub fn forks_by_registers(turns: u64, count: &AtomicU32, spins: u64) -> bool {
     let result: u64;
     // SAFETY: the child has a copy of all memory; only declared registers change.
     unsafe {
         asm!(
             "2:", "mov rcx, r12", "3:", "dec rcx", "jnz 3b",
             "mov eax, 57", "syscall",
-            "test rax, rax", "jz 4f",
-            "cmp dword ptr [r13], 0", "je 2b",
+            "test rax, rax", "jz 4f", "js 5f",
+            "lock inc dword ptr [r14]",
+            "5:", "dec r13", "jnz 2b",
             "4:",
-            in("r12") spins.max(1), in("r13") stop.as_ptr(), out("rax") result, out("rcx") _, out("r11") _,
+            in("r12") spins.max(1), inout("r13") turns.max(1) => _, in("r14") count.as_ptr(),
+            out("rax") result, out("rcx") _, out("r11") _,
         );
     }
     result == 0
 }
 
-/// Moves `length` bytes of memory between two places, again and again, until `stop` isn't 0; where they are
-/// then. Touches nothing else, as above.
-pub fn moves_by_registers(stop: &AtomicU32, spins: u64, length: usize, [from, to]: [u64; 2]) -> u64 {
+/// Moves `length` bytes of memory `turns` times between two places; where they are then. Touches nothing
+/// else, as above.
+pub fn moves_by_registers(turns: u64, spins: u64, length: usize, [from, to]: [u64; 2]) -> u64 {
     let place: u64;
     // SAFETY: the caller owns both places and looks at neither meanwhile; only declared registers change.
     unsafe {
@@ -42,9 +44,9 @@ pub fn moves_by_registers(stop: &AtomicU32, spins: u64, length: usize, [from, to
             "mov eax, 25", "mov rdi, r14", "mov rsi, r9", "mov rdx, r9", "mov r10, 3", "mov r8, r15", "syscall",
             "cmp rax, r15", "jne 4f", // it failed: it is where it was
             "xchg r14, r15",
-            "cmp dword ptr [r13], 0", "je 2b",
+            "dec r13", "jnz 2b",
             "4:",
-            in("r12") spins.max(1), in("r13") stop.as_ptr(), in("r9") length,
+            in("r12") spins.max(1), inout("r13") turns.max(1) => _, in("r9") length,
             inout("r14") from => place, inout("r15") to => _,
             out("rax") _, out("rcx") _, out("r11") _, out("rdi") _, out("rsi") _, out("rdx") _,
             out("r10") _, out("r8") _,

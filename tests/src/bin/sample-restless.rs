@@ -1,16 +1,19 @@
 //! A target that changes its own mappings all the time: `sample-restless forks|moves [MIB]`.
 //!
-//! A thread has children, each of which checks all memory, or moves memory about. It needs nothing but
-//! registers for that, so it goes on when its memory is gone. `check` stops it for a moment and compares
+//! Its one thread has children, each of which checks all memory, or moves memory about. It needs nothing
+//! but registers for most of that, so it goes on for a while when its memory is gone. `check` compares
 //! everything, what the children found too.
 
-use memcr_tests::sys::{Region, ignore_children};
-use memcr_tests::{arch, content};
+use memcr_tests::sys::{Region, exit_at_once, ignore_children};
+use memcr_tests::{arch, content, wait};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::BufRead;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Turns between two system calls: a fraction of a millisecond.
+/// Turns between two system calls, a fraction of a millisecond, and system calls in a row.
 const SPINS: u64 = 200_000;
+const TURNS: u64 = 500;
 const SEED: u64 = 8;
 
 fn main() {
@@ -22,24 +25,33 @@ fn main() {
     content::fill(memory.bytes(), SEED);
     let mut places = [memory.address(), Region::private(length).address()];
     let shared = Region::shared(4096);
-    let [stop, right, wrong] = [0, 1, 2].map(|number| shared.counter(number));
+    let [right, wrong, born] = [0, 1, 2].map(|number| shared.counter(number));
     println!("ready pid={}", std::process::id());
-    let mut lines = std::io::stdin().lock().lines().map_while(Result::ok);
+    let input = std::io::stdin();
     loop {
-        stop.store(0, Ordering::SeqCst);
-        let thread = match mode.as_str() {
-            "forks" => std::thread::spawn(move || forks(stop, right, wrong, places, length)),
-            "moves" => std::thread::spawn(move || {
-                let place = arch::moves_by_registers(stop, SPINS, length, places);
-                if place == places[0] { places } else { [places[1], places[0]] }
-            }),
+        match mode.as_str() {
+            "forks" => {
+                if arch::forks_by_registers(TURNS, born, SPINS) {
+                    look(places[0], length, right, wrong);
+                }
+            }
+            "moves" => {
+                let place = arch::moves_by_registers(TURNS, SPINS, length, places);
+                places = if place == places[0] { places } else { [places[1], places[0]] };
+            }
             other => panic!("no mode {other:?}"),
-        };
-        if lines.next().is_none() {
+        }
+        let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut polled, PollTimeout::ZERO).expect("poll") == 0 {
+            continue;
+        }
+        let mut line = String::new();
+        if input.lock().read_line(&mut line).expect("a line") == 0 {
             return;
         }
-        stop.store(1, Ordering::SeqCst);
-        places = thread.join().expect("the thread ends");
+        let all = || right.load(Ordering::SeqCst) + wrong.load(Ordering::SeqCst);
+        // one that crashed never says anything
+        wait::until("every child has looked", || all() == born.load(Ordering::SeqCst));
         let checked = check(places[0], length);
         match (&checked, wrong.load(Ordering::SeqCst)) {
             (Ok(()), 0) => println!("intact children={}", right.load(Ordering::SeqCst)),
@@ -53,17 +65,9 @@ fn check(place: u64, length: usize) -> Result<(), (usize, usize)> {
     content::check(unsafe { Region::at(place, length) }, SEED)
 }
 
-fn forks(
-    stop: &'static AtomicU32,
-    right: &AtomicU32,
-    wrong: &AtomicU32,
-    places: [u64; 2],
-    length: usize,
-) -> [u64; 2] {
-    if arch::forks_by_registers(stop, SPINS) {
-        let count = if check(places[0], length).is_ok() { right } else { wrong };
-        count.fetch_add(1, Ordering::SeqCst);
-        memcr_tests::sys::exit_at_once();
-    }
-    places
+/// What a child does.
+fn look(place: u64, length: usize, right: &AtomicU32, wrong: &AtomicU32) -> ! {
+    let count = if check(place, length).is_ok() { right } else { wrong };
+    count.fetch_add(1, Ordering::SeqCst);
+    exit_at_once();
 }
