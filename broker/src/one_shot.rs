@@ -9,6 +9,7 @@ use crate::render::{Renderer, failure, note};
 use crate::serve::{Server, Turn};
 use crate::service::confined;
 use crate::startup;
+use crate::startup::launcher::ClientSource;
 use crate::sys::descriptors::{receive, send};
 use crate::sys::process::open_pidfd;
 use memcr_protocol::client::{
@@ -19,7 +20,7 @@ use memcr_protocol::frame::{Assembler, encode};
 use nix::errno::Errno;
 use nix::unistd::read;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -45,7 +46,10 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     };
     let (socket, ours) = UnixStream::pair().attempt("make", "a socketpair")?;
     let renderer = Renderer::new(pid);
-    let foundation = startup::lay(arguments)?;
+    let copy =
+        |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().attempt("duplicate", "a descriptor");
+    let within = ClientSource::Within(copy(ours.as_fd())?, copy(pidfd.as_fd())?);
+    let foundation = startup::lay(arguments, within)?;
     let mut server = confined(foundation, Mode::OneShot)?;
     server.adopt(ours)?;
     server.watch_outside(&socket, ANSWERS)?;

@@ -5,7 +5,9 @@ use crate::confine::{self, Enforcement, Mode};
 use crate::error::BrokerError;
 use crate::serve::closer::Closer;
 use crate::serve::{Announcement, Server, Turn};
+use crate::startup::launcher::ClientSource;
 use crate::startup::{self, Foundation};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use tracing::{info, warn};
 
@@ -14,7 +16,8 @@ use tracing::{info, warn};
 /// # Errors
 /// [`BrokerError`] when it can't start, or can't go on; every sleeper is woken by its worker then.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
-    let foundation = startup::lay(arguments)?;
+    let address = arguments.listen.as_ref().map(|path| path.as_os_str().as_bytes().to_vec());
+    let foundation = startup::lay(arguments, ClientSource::Listener(address.unwrap_or_default()))?;
     let mut server = confined(foundation, Mode::Serve)?;
     while !server.has_ended() {
         if server.turn()?.contains(&Turn::Signal) {

@@ -7,13 +7,14 @@ use crate::client::CheckpointOptions;
 use crate::frame::Message;
 use crate::subject::Peer;
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What the broker sends. The file descriptors of a packet come in the order given here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Job {
     /// How the daemon was started. With the policy file (if `policy`), then /dev/userfaultfd (if
-    /// `userfaultfd`).
+    /// `userfaultfd`), then what `clients` says.
     Setup {
         /// Whether a policy file comes along; else the built-in policy is in force.
         policy: Option<PolicySource>,
@@ -21,9 +22,16 @@ pub enum Job {
         userfaultfd: bool,
         /// Group of the listening socket (`-g`), for the built-in policy.
         listen_group: Option<u32>,
+        /// Whose sockets are to be taken for clients.
+        clients: Clients,
     },
     /// Name the peer of a client's socket. With that socket.
     Identify {
+        /// Repeated in the report.
+        ticket: u64,
+    },
+    /// Name the program of a process. With its pidfd.
+    NameProgram {
         /// Repeated in the report.
         ticket: u64,
     },
@@ -39,6 +47,16 @@ pub enum Job {
 
 impl Message for Job {
     const LIMIT: usize = 6 * 1024;
+}
+
+/// Whose sockets the privileged side takes for clients. The kernel tells of any socket who is behind it,
+/// and of some that the broker has that is root: a captured broker must not pass these off as a client's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Clients {
+    /// Those that were accepted at the socket with this address: the path, or a zero byte and a name.
+    AcceptedAt(Vec<u8>),
+    /// The one whose socket comes with the set-up, for the one process whose pidfd comes after it.
+    One,
 }
 
 /// Where a policy file's text came from, for error messages.
@@ -64,6 +82,13 @@ pub enum LauncherReport {
         ticket: u64,
         /// The peer; `None` if the kernel doesn't name one that is visible to us.
         peer: Option<Peer>,
+    },
+    /// Answer to `NameProgram`.
+    ProgramNamed {
+        /// Ticket of the job.
+        ticket: u64,
+        /// Path of its program; `None` if it is gone, or has none.
+        executable: Option<String>,
     },
     /// A worker was forked for `Sleep`.
     Started {

@@ -6,7 +6,7 @@ use crate::scratch::Scratch;
 use crate::users::{User, cast};
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::frame::{self, Message};
-use memcr_protocol::launcher::{Job, LauncherReport};
+use memcr_protocol::launcher::{Clients, Job, LauncherReport};
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair,
@@ -16,6 +16,7 @@ use nix::sys::time::TimeVal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -94,10 +95,20 @@ impl CapturedBroker {
         let broker = Self::start();
         let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
         let device = device.expect("root may open /dev/userfaultfd");
-        let setup = Job::Setup { policy: None, userfaultfd: true, listen_group: Some(cast().socket_group) };
+        let setup = Job::Setup {
+            policy: None,
+            userfaultfd: true,
+            listen_group: Some(cast().socket_group),
+            clients: Clients::AcceptedAt(broker.address().as_os_str().as_bytes().to_vec()),
+        };
         broker.jobs.send(&setup, &[device.as_fd()]);
         assert_eq!(broker.jobs.receive(), Some(LauncherReport::Ready));
         broker
+    }
+
+    /// The address at which clients connect.
+    pub fn address(&self) -> PathBuf {
+        self.scratch.path().join("clients.sock")
     }
 
     /// Orders a sleep for the client of this socket; gives the control channel of its worker.
@@ -113,7 +124,7 @@ impl CapturedBroker {
 
     /// A socket at whose other end there is a process of `user`, and that process.
     pub fn client_of(&self, user: &User) -> (UnixStream, Running) {
-        let path = self.scratch.path().join(format!("{}.sock", user.name));
+        let path = self.address();
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).expect("a socket");
         crate::scratch::set_mode(&path, 0o666);
@@ -128,6 +139,12 @@ impl CapturedBroker {
             launcher.try_wait().expect("cannot wait for the launcher")
         });
         end.code()
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

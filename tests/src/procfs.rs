@@ -109,6 +109,14 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Duplicates of all descriptors of a process, as root may take them.
+pub fn take_descriptors(pid: i32) -> Vec<std::os::fd::OwnedFd> {
+    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    let pidfd = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty()).expect("a pidfd");
+    let take = |number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok();
+    descriptors(pid).into_iter().filter_map(take).collect()
+}
+
 /// Resident bytes of the mapping that holds `address`.
 pub fn resident_at(pid: i32, address: u64) -> u64 {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).expect("cannot read smaps");

@@ -3,13 +3,16 @@
 
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::code::{Code, Failure};
-use memcr_protocol::launcher::{Job, LauncherReport};
+use memcr_protocol::launcher::{Clients, Job, LauncherReport};
 use memcr_protocol::worker::WorkerEvent;
 use memcr_tests::captured::{CapturedBroker, order_restore, until_settled};
 use memcr_tests::procfs;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
 use memcr_tests::wait;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 fn sample() -> Target {
     Target::start(&cast().target, "sample-memory", &["16", "3", "2"])
@@ -71,6 +74,51 @@ fn it_can_not_pass_off_something_else_as_a_client() {
     assert!(target.is_awake());
 }
 
+/// Sockets that a broker has, or can make, behind which the kernel sees root.
+fn sockets_of_root(broker: &CapturedBroker) -> Vec<OwnedFd> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = UnixListener::bind(directory.path().join("server")).expect("a socket");
+    let connected = UnixStream::connect(directory.path().join("server")).expect("it connects");
+    // what a daemon's accepted sockets are called, but connected to a server of root's
+    let _ = std::fs::remove_file(broker.address());
+    let named =
+        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(named.as_raw_fd(), &UnixAddr::new(&broker.address()).expect("an address")).expect("it binds");
+    let address = UnixAddr::new(&directory.path().join("server")).expect("an address");
+    connect(named.as_raw_fd(), &address).expect("it connects");
+    let _ = std::fs::remove_file(broker.address());
+    let listening = UnixListener::bind(broker.address()).expect("a socket");
+    let jobs = broker.jobs.as_fd().try_clone_to_owned().expect("a copy");
+    let pair = UnixStream::pair().expect("a pair").0;
+    vec![jobs, listening.into(), server.into(), connected.into(), named, pair.into()]
+}
+
+#[test]
+fn it_can_not_pass_for_root_by_a_socket_that_root_made() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let mut target = sample();
+    for (index, socket) in sockets_of_root(&broker).iter().enumerate() {
+        let events = until_settled(&broker.order_sleep(1, socket, target.pid()));
+        let refused =
+            matches!(events.as_slice(), [WorkerEvent::Failed(Failure { code: Code::Protocol, .. })]);
+        assert!(refused, "socket {index}: {events:?}");
+        assert!(target.is_awake());
+    }
+    // nor wake what a client has put to sleep
+    let (client, process) = broker.client_of(&cast().client);
+    let control = broker.order_sleep(1, &client, target.pid());
+    assert!(matches!(until_settled(&control).last(), Some(WorkerEvent::Asleep(_))));
+    for socket in &sockets_of_root(&broker) {
+        order_restore(&control, 2, socket);
+        let events = until_settled(&control);
+        assert!(matches!(events.last(), Some(WorkerEvent::RestoreDenied { ticket: 2, .. })), "{events:?}");
+    }
+    drop(control);
+    wait::until("it wakes when its broker is gone", || target.is_awake());
+    target.assert_intact();
+    process.kill();
+}
+
 #[test]
 fn it_can_not_wake_for_a_client_that_may_not() {
     let broker = CapturedBroker::with_set_up_launcher();
@@ -100,9 +148,10 @@ fn what_is_no_job_ends_the_launcher_and_wakes_every_sleeper() {
         let control = broker.order_sleep(1, &client, target.pid());
         until_settled(&control);
         broker.jobs.send_bytes(garbage, &[]);
+        // though this broker never hangs up
+        wait::until("the sleeper is awake", || target.is_awake());
         assert_eq!(broker.wait_for_end(), Some(1), "{garbage:?}");
         drop(control);
-        wait::until("the sleeper is awake", || target.is_awake());
         target.assert_intact();
         process.kill();
     }
@@ -110,7 +159,12 @@ fn what_is_no_job_ends_the_launcher_and_wakes_every_sleeper() {
 
 #[test]
 fn a_second_set_up_or_a_job_before_the_first_ends_the_launcher() {
-    let setup = Job::Setup { policy: None, userfaultfd: false, listen_group: Some(cast().target.gid) };
+    let setup = Job::Setup {
+        policy: None,
+        userfaultfd: false,
+        listen_group: Some(cast().target.gid),
+        clients: Clients::AcceptedAt(b"/nowhere".to_vec()),
+    };
     let mut broker = CapturedBroker::with_set_up_launcher();
     broker.jobs.send(&setup, &[]);
     assert_eq!(broker.wait_for_end(), Some(1));

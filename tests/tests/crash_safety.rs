@@ -97,6 +97,22 @@ fn all_sleepers_wake_when_the_broker_is_killed() {
 }
 
 #[test]
+fn all_sleepers_wake_when_the_broker_is_killed_though_its_channels_stay_open() {
+    let mut daemon = Daemon::start();
+    let mut target = sample("16");
+    daemon.put_to_sleep(&target);
+    // as a thread of it would that can't end, since it waits for a file system
+    let held = procfs::take_descriptors(daemon.pid());
+    assert!(held.len() > 5, "{held:?}");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_for_end();
+    target.wait_until_awake();
+    target.assert_intact();
+    daemon.wait_for_the_others();
+    drop(held);
+}
+
+#[test]
 fn all_sleepers_wake_when_the_daemon_is_told_to_end() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut daemon = Daemon::start();

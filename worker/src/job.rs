@@ -4,13 +4,13 @@ use crate::channel::{Broker, Launcher};
 use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::phase::Authority;
 use crate::phase::asleep::Waker;
 use crate::phase::attach::{Request, attach};
 use crate::phase::dump::dump;
 use crate::phase::free::{NotFreed, free};
 use crate::phase::restore::{NotRestored, restore, restore_persistently};
 use crate::phase::succeed::{Inheritance, succeed};
-use memcr_policy::Policy;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::WakeReport;
 use memcr_protocol::worker::WorkerEvent;
@@ -18,12 +18,12 @@ use memcr_protocol::worker::WorkerEvent;
 /// Puts a process to sleep, keeps it, wakes it. Exit status of the worker.
 pub(crate) fn sleep(
     request: Request<'_>,
-    policy: &Policy,
+    authority: &Authority,
     host: &Host,
     broker: &Broker,
     launcher: &Launcher,
 ) -> i32 {
-    tell_end(sleep_and_wake(request, policy, host, broker, launcher), broker)
+    tell_end(sleep_and_wake(request, authority, host, broker, launcher), broker)
 }
 
 /// Takes over from a worker that has died. Exit status of the worker.
@@ -52,18 +52,18 @@ fn tell_end(result: Result<WakeReport>, broker: &Broker) -> i32 {
 
 fn sleep_and_wake(
     request: Request<'_>,
-    policy: &Policy,
+    authority: &Authority,
     host: &Host,
     broker: &Broker,
     launcher: &Launcher,
 ) -> Result<WakeReport> {
     confine::raise_ptrace()?;
-    let attached = attach(request, policy, broker, launcher)?;
+    let attached = attach(request, authority, broker, launcher)?;
     let confined = match attached.confine(broker, launcher) {
         Ok(confined) => confined,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
-    let dumped = match dump(&attached, &confined, policy, broker, host) {
+    let dumped = match dump(&attached, &confined, authority, broker, host) {
         Ok(dumped) => dumped,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
@@ -77,7 +77,7 @@ fn sleep_and_wake(
     };
     broker.tell(&WorkerEvent::Asleep(report));
     loop {
-        match asleep.wait(policy, broker) {
+        match asleep.wait(authority, broker) {
             Ok(Waker::Client) => match restore(asleep, &confined, broker, launcher, host.cores) {
                 Ok(report) => return Ok(report),
                 Err(NotRestored::Lost(error)) => return Err(error),

@@ -65,6 +65,7 @@ impl Server {
                 while self.worker_ready(ticket) {}
                 self.ended(ticket, ending);
             }
+            LauncherReport::ProgramNamed { .. } => {}
             LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }

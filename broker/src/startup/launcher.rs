@@ -8,7 +8,7 @@ use crate::sys::process::has_more_rights_than_its_caller;
 use crate::sys::spawn::{Plan, spawn};
 use caps::{CapSet, Capability, has_cap};
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
-use memcr_protocol::launcher::{Job, LauncherReport, PolicySource};
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -46,6 +46,16 @@ pub(crate) struct Endowment {
     pub(crate) userfaultfd: Option<OwnedFd>,
     /// Group of the listening socket.
     pub(crate) listen_group: Option<u32>,
+    /// Whose sockets are clients'.
+    pub(crate) clients: ClientSource,
+}
+
+/// Where clients come from.
+pub(crate) enum ClientSource {
+    /// The listening socket with this address.
+    Listener(Vec<u8>),
+    /// One within this process: its socket, its target's pidfd.
+    Within(OwnedFd, OwnedFd),
 }
 
 /// Starts the launcher at `program`, else where it is installed, and waits until it is ready.
@@ -89,11 +99,15 @@ pub(crate) fn start(
 }
 
 fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
-    let Endowment { policy, userfaultfd, listen_group } = endowment;
+    let Endowment { policy, userfaultfd, listen_group, clients } = endowment;
+    let (clients, of_client) = match clients {
+        ClientSource::Listener(address) => (Clients::AcceptedAt(address), Vec::new()),
+        ClientSource::Within(socket, target) => (Clients::One, vec![socket, target]),
+    };
     let source = policy.as_ref().map(|policy| PolicySource { path: policy.path.clone() });
-    let job = Job::Setup { policy: source, userfaultfd: userfaultfd.is_some(), listen_group };
-    let descriptors =
-        policy.map(|policy| OwnedFd::from(policy.file)).into_iter().chain(userfaultfd).collect();
+    let job = Job::Setup { policy: source, userfaultfd: userfaultfd.is_some(), listen_group, clients };
+    let policy = policy.map(|policy| OwnedFd::from(policy.file));
+    let descriptors = policy.into_iter().chain(userfaultfd).chain(of_client).collect();
     channel.send(&job, descriptors).map_err(|cause| format!("set it up: {cause}"))?;
     let mut ends = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     match poll(&mut ends, PollTimeout::from(PATIENCE_MILLIS)) {

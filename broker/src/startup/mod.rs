@@ -13,7 +13,7 @@ use crate::cli::Arguments;
 use crate::error::{Attempt, BrokerError};
 use directories::ImageDirectories;
 use identity::Identity;
-use launcher::{Endowment, Launcher};
+use launcher::{ClientSource, Endowment, Launcher};
 use listener::Listener;
 use memcr_policy::Policy;
 use nix::fcntl::{OFlag, open};
@@ -55,7 +55,7 @@ pub(crate) struct Foundation {
 ///
 /// # Errors
 /// The first [`BrokerError`].
-pub(crate) fn lay(arguments: &Arguments) -> Result<Foundation, BrokerError> {
+pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Foundation, BrokerError> {
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
     let identity = identity::choose(arguments.user.as_deref())?;
@@ -67,7 +67,7 @@ pub(crate) fn lay(arguments: &Arguments) -> Result<Foundation, BrokerError> {
     let full_guard = userfaultfd.is_some();
     warn_of_ptrace_scope();
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
-    let endowment = Endowment { policy: policy_file, userfaultfd, listen_group };
+    let endowment = Endowment { policy: policy_file, userfaultfd, listen_group, clients };
     let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
     let listener = match &arguments.listen {
         Some(path) => Some(Listener::bind(path, listen_group, &identity)?),

@@ -20,6 +20,8 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_sendmsg, "events for the broker, deposits for the launcher, orders for the parasite"),
     (libc::SYS_recvmsg, "orders of the broker, answers of the parasite"),
     (libc::SYS_getsockopt, "who is at the other end of a socket that comes with a restore"),
+    (libc::SYS_getsockname, "whether that socket was accepted at the daemon's address"),
+    (libc::SYS_getpeername, "whether that socket is connected to a client"),
     (libc::SYS_ppoll, "waits"),
     (libc::SYS_pipe2, "a thread of our own tells that it has finished"),
     (libc::SYS_fcntl, "each thread has its own end of that pipe"),

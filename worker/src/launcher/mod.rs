@@ -3,7 +3,7 @@
 //! It has no landlock domain, since that would forbid ptrace to its children (kernel fact 2).
 
 mod filter;
-mod identify;
+mod naming;
 mod serve;
 mod setup;
 mod ward;

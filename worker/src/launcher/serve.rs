@@ -3,8 +3,8 @@
 use crate::channel::{Broker, Launcher};
 use crate::error::{Error, Result};
 use crate::job;
-use crate::launcher::identify::identify;
-use crate::launcher::setup::{Setup, report};
+use crate::launcher::naming;
+use crate::launcher::setup::{PARENT_DIED, Setup, report};
 use crate::launcher::ward::{Next, Ward};
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
@@ -26,18 +26,21 @@ const MAX_SUCCESSORS: u32 = 3;
 /// Serves until the broker is gone and every worker has ended.
 pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
     let signals = SignalFd::with_flags(
-        &SigSet::from_iter([Signal::SIGCHLD]),
+        &SigSet::from_iter([Signal::SIGCHLD, PARENT_DIED]),
         SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
     )
     .map_err(Error::system("watching", "SIGCHLD"))?;
     let mut wards: Vec<Ward> = Vec::new();
-    let mut broker_lives = true;
+    // how it was with the broker: nothing while it lives
+    let mut parted: Option<Result<()>> = None;
     report(jobs, &LauncherReport::Ready);
-    while broker_lives || !wards.is_empty() {
+    while parted.is_none() || !wards.is_empty() {
         let mut polled = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         polled.extend(wards.iter().map(|ward| PollFd::new(ward.deposits.as_fd(), PollFlags::POLLIN)));
-        if broker_lives {
+        if parted.is_none() {
             polled.push(PollFd::new(jobs.as_fd(), PollFlags::POLLIN));
+            let main_thread = setup.broker.main_thread.iter();
+            polled.extend(main_thread.map(|thread| PollFd::new(thread.as_fd(), PollFlags::POLLIN)));
         }
         poll::wait(&mut polled, None).map_err(Error::system("waiting for", "jobs"))?;
         while let Ok(Some(_)) = signals.read_signal() {}
@@ -47,11 +50,18 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
         while let Some((worker, by_itself)) = next_end()? {
             wards = settle(wards, worker, by_itself, jobs, setup);
         }
-        if broker_lives {
-            broker_lives = accept(jobs, setup, &mut wards)?;
+        if parted.is_none() {
+            parted = match accept(jobs, setup, &mut wards) {
+                Ok(true) if !setup.broker.is_gone() => None,
+                Ok(_) => Some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+            if parted.is_some() {
+                wards.iter().for_each(Ward::hang_up);
+            }
         }
     }
-    Ok(())
+    parted.unwrap_or(Ok(()))
 }
 
 /// Takes one job, if there is one; whether the broker is still there.
@@ -68,14 +78,20 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
         frame::decode(&packet).map_err(|error| Error::Protocol(format!("a job is malformed: {error}")))?;
     match (job, <[OwnedFd; 4]>::try_from(descriptors)) {
         (Job::Identify { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
-            let peer = descriptors.first().and_then(identify);
+            let peer = descriptors.first().map_or(Ok(None), naming::peer)?;
             report(jobs, &LauncherReport::Identified { ticket, peer });
         }
+        (Job::NameProgram { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
+            let executable = descriptors.first().map_or(Ok(None), naming::program)?;
+            report(jobs, &LauncherReport::ProgramNamed { ticket, executable });
+        }
         (Job::Sleep { ticket, options: _ }, Ok(descriptors)) => {
+            let [_, _, target, _] = &descriptors;
+            setup.authority.clients.require_target(target.as_fd())?;
             start(ticket, descriptors, jobs, setup, wards);
         }
         (Job::Setup { .. }, _) => return Err(Error::Protocol("a second set-up".into())),
-        (Job::Identify { .. } | Job::Sleep { .. }, _) => {
+        (Job::Identify { .. } | Job::NameProgram { .. } | Job::Sleep { .. }, _) => {
             return Err(Error::Protocol("a job came with the wrong descriptors".into()));
         }
     }
@@ -109,7 +125,7 @@ fn start(ticket: u64, descriptors: [OwnedFd; 4], jobs: &OwnedFd, setup: &Setup, 
                 device: setup.device.as_ref().map(|device| device.as_fd()),
             };
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            process::exit_now(job::sleep(request, &setup.policy, &setup.host, &broker, &launcher));
+            process::exit_now(job::sleep(request, &setup.authority, &setup.host, &broker, &launcher));
         }
         Ok(ForkResult::Parent { child }) => {
             wards.push(Ward::new(ticket, child, ours, control, target, directory));

@@ -4,63 +4,104 @@ use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::launcher::filter;
-use crate::sys::{process, socket};
+use crate::phase::Authority;
+use crate::sys::{pidfd, process, socket};
+use crate::target::clients::Clients;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, Pid, User, getppid};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
+/// Tells that the broker's main thread has ended, where no pidfd does.
+pub(super) const PARENT_DIED: Signal = Signal::SIGUSR1;
+
+/// The process that started this one. A broker whose main thread has ended is gone, even if another thread
+/// of it hangs in the kernel and keeps all its descriptors open.
+pub(super) struct Parent {
+    pid: Pid,
+    /// Readable once its main thread has ended (Linux 6.9).
+    pub(super) main_thread: Option<OwnedFd>,
+}
+
+impl Parent {
+    /// Before Linux 6.9 a signal tells of it. Newer kernels let landlock keep the broker from sending it.
+    fn watch() -> Result<Self> {
+        let pid = getppid();
+        let main_thread = pidfd::of_thread(pid).ok();
+        if main_thread.is_none() {
+            process::signal_when_parent_dies(PARENT_DIED).map_err(Error::system("watching", "the broker"))?;
+        }
+        Ok(Self { pid, main_thread })
+    }
+
+    /// Whether it is gone: then somebody else is our parent.
+    pub(super) fn is_gone(&self) -> bool {
+        getppid() != self.pid
+    }
+}
+
 /// What every job needs.
 pub(super) struct Setup {
-    pub(super) policy: Policy,
+    pub(super) authority: Authority,
     pub(super) device: Option<OwnedFd>,
     pub(super) host: Host,
+    pub(super) broker: Parent,
 }
 
 /// Receives the set-up, then confines this process.
 pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     // signals of a terminal or of a service manager are the broker's business: it wakes the sleepers first
-    let mask: SigSet =
-        [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE]
-            .into_iter()
-            .collect();
+    let mask: SigSet = [
+        Signal::SIGCHLD,
+        PARENT_DIED,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGPIPE,
+    ]
+    .into_iter()
+    .collect();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(Error::system("blocking", "signals"))?;
     umask(Mode::from_bits_truncate(0o077));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Error::system("forbidding", "core dumps"))?;
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
-    let (policy, device) = receive(jobs)?;
+    let (authority, device) = receive(jobs)?;
     confine::keep_ptrace_permitted()?;
+    // after the last change of rights, which would forget the signal
+    let broker = Parent::watch()?;
     confine::install(&filter::filter())?;
-    Ok(Setup { policy, device, host })
+    Ok(Setup { authority, device, host, broker })
 }
 
-fn receive(jobs: &OwnedFd) -> Result<(Policy, Option<OwnedFd>)> {
+fn receive(jobs: &OwnedFd) -> Result<(Authority, Option<OwnedFd>)> {
     let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
         .map_err(Error::system("receiving from", "the broker"))?;
     let job = frame::decode(&packet)
         .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
-    let Job::Setup { policy, userfaultfd, listen_group } = job else {
+    let Job::Setup { policy, userfaultfd, listen_group, clients } = job else {
         return Err(Error::Protocol("the first job is no set-up".into()));
     };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };
-    if file.is_some() != policy.is_some() || device.is_some() != userfaultfd || descriptors.next().is_some() {
-        return Err(Error::Protocol("the set-up came with other descriptors than it says".into()));
+    if file.is_some() != policy.is_some() || device.is_some() != userfaultfd {
+        return Err(Error::Protocol("the set-up came with fewer descriptors than it says".into()));
     }
+    let clients = Clients::new(clients, descriptors.collect())?;
     let policy = match policy.zip(file) {
         None => Policy::builtin(listen_group),
         Some((source, file)) => read_policy(file.into(), &source.path)?,
     };
-    Ok((policy, device))
+    Ok((Authority { policy, clients }, device))
 }
 
 /// Reads the file from its start, wherever the broker's own reading left off.

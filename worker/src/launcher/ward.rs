@@ -6,8 +6,9 @@ use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
 use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::frame::{self, Message as _};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use zeroize::Zeroizing;
 
 /// One worker and what it has deposited.
@@ -142,6 +143,13 @@ impl Ward {
     pub(super) fn into_inheritance(self) -> (Inheritance, OwnedFd) {
         let debris = self.debris.unwrap_or_default();
         (Inheritance { target: self.target, debris, sleep: self.sleep }, self.control)
+    }
+
+    /// Tells the worker that its broker is gone: the broker's end of the control socket may be held open by
+    /// others, such as a process that can't end.
+    pub(super) fn hang_up(&self) {
+        // fails only if it is closed already
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
     }
 
     /// Removes the image.

@@ -3,12 +3,11 @@
 use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
 use crate::image::Key;
-use crate::phase::may_restore;
+use crate::phase::Authority;
 use crate::sys::pidfd;
 use crate::sys::poll;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
-use memcr_policy::Policy;
 use memcr_protocol::deposit::Debris;
 use memcr_protocol::subject::TargetFacts;
 use memcr_protocol::worker::WorkerEvent;
@@ -55,7 +54,7 @@ impl Asleep {
     ///
     /// # Errors
     /// [`Error::Lost`] when the target dies.
-    pub(crate) fn wait(&mut self, policy: &Policy, broker: &Broker) -> Result<Waker> {
+    pub(crate) fn wait(&mut self, authority: &Authority, broker: &Broker) -> Result<Waker> {
         loop {
             let mut polled = [
                 PollFd::new(broker.descriptor(), PollFlags::POLLIN),
@@ -68,7 +67,7 @@ impl Asleep {
             let order = broker.order().unwrap_or(None);
             match order {
                 Some(Order::Wake) => return Ok(Waker::Daemon),
-                Some(Order::Restore { ticket, client }) if self.may(ticket, &client, policy, broker) => {
+                Some(Order::Restore { ticket, client }) if self.may(ticket, &client, authority, broker) => {
                     return Ok(Waker::Client);
                 }
                 Some(Order::Restore { .. }) | None => {}
@@ -77,8 +76,8 @@ impl Asleep {
     }
 
     /// Whether the client may wake it.
-    fn may(&self, ticket: u64, client: &OwnedFd, policy: &Policy, broker: &Broker) -> bool {
-        let decision = may_restore(policy, client.as_fd(), &self.facts);
+    fn may(&self, ticket: u64, client: &OwnedFd, authority: &Authority, broker: &Broker) -> bool {
+        let decision = authority.may_restore(client.as_fd(), &self.facts);
         broker.tell(&match decision.allowed {
             true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
             false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },

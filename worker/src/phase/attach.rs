@@ -4,7 +4,7 @@ use crate::channel::{Broker, Launcher};
 use crate::confine::{self, Confined};
 use crate::error::{Error, Result};
 use crate::phase::handles::{self, Handles};
-use crate::phase::{decide, image_file};
+use crate::phase::{Authority, image_file};
 use crate::sys::memory::{self, TargetMemory};
 use crate::sys::pidfd;
 use crate::target::mappings::{self, Mapping};
@@ -17,7 +17,6 @@ use crate::trace::puppet::Puppet;
 use crate::trace::rseq;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
-use memcr_policy::Policy;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
 use memcr_protocol::subject::TargetFacts;
@@ -74,7 +73,7 @@ pub(crate) struct Attached {
 /// The target runs on unharmed then.
 pub(crate) fn attach(
     request: Request<'_>,
-    policy: &Policy,
+    authority: &Authority,
     broker: &Broker,
     launcher: &Launcher,
 ) -> Result<Attached> {
@@ -87,16 +86,15 @@ pub(crate) fn attach(
     if gone {
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
-    let peer = decide::peer(request.client)?;
+    let peer = authority.peer(request.client)?;
     let seen = facts::target(pid, &directory)?;
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
     // once before it is touched, so that nobody can freeze a stranger's process for a moment
-    tell_decision(broker, decide::checkpoint(policy, &peer, &seen), false)?;
+    tell_decision(broker, authority.checkpoint(&peer, &seen), false)?;
     refusals::before_attaching(pid, &directory)?;
     let mut tracees = Tracees::seize(pid, &directory)?;
-    let decided = facts::target(pid, &directory).and_then(|facts| {
-        tell_decision(broker, decide::checkpoint(policy, &peer, &facts), true).map(|()| facts)
-    });
+    let decided = facts::target(pid, &directory)
+        .and_then(|facts| tell_decision(broker, authority.checkpoint(&peer, &facts), true).map(|()| facts));
     let prepared = decided.and_then(|facts| {
         let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
         Ok((facts, prepared))

@@ -7,13 +7,12 @@ use crate::host::Host;
 use crate::image::{
     Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
 };
+use crate::phase::Authority;
 use crate::phase::attach::Attached;
-use crate::phase::may_restore;
 use crate::phase::parallel;
 use crate::sys::memory;
 use crate::target::mappings::Mapping;
 use crate::target::pages::PageMap;
-use memcr_policy::Policy;
 use memcr_protocol::parasite::Range;
 use memcr_protocol::report::State;
 use memcr_protocol::worker::WorkerEvent;
@@ -50,7 +49,7 @@ pub(crate) struct Dumped {
 pub(crate) fn dump(
     attached: &Attached,
     _: &Confined,
-    policy: &Policy,
+    authority: &Authority,
     broker: &Broker,
     host: &Host,
 ) -> Result<Dumped> {
@@ -102,12 +101,12 @@ pub(crate) fn dump(
     };
     let mut aborted = false;
     parallel::run(broker, host.cores, State::Dumping, total, work, |order| {
-        aborted |= calls_off(order, policy, broker, attached);
+        aborted |= calls_off(order, authority, broker, attached);
         aborted
     })?;
     // one that came when the last byte was written still counts
     if let Some(order) = broker.order()? {
-        aborted |= calls_off(order, policy, broker, attached);
+        aborted |= calls_off(order, authority, broker, attached);
     }
     if aborted {
         return Err(Error::Aborted { pid });
@@ -135,12 +134,12 @@ pub(crate) fn dump(
 }
 
 /// Whether an order ends the checkpoint: a restore by a client that may, or the end of the daemon.
-fn calls_off(order: Order, policy: &Policy, broker: &Broker, attached: &Attached) -> bool {
+fn calls_off(order: Order, authority: &Authority, broker: &Broker, attached: &Attached) -> bool {
     use std::os::fd::AsFd as _;
     match order {
         Order::Wake => true,
         Order::Restore { ticket, client } => {
-            let decision = may_restore(policy, client.as_fd(), &attached.facts);
+            let decision = authority.may_restore(client.as_fd(), &attached.facts);
             broker.tell(&match decision.allowed {
                 true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
                 false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },

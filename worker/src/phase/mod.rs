@@ -18,4 +18,4 @@ mod parallel;
 pub(crate) mod restore;
 pub(crate) mod succeed;
 
-pub(crate) use decide::may_restore;
+pub(crate) use decide::Authority;

@@ -3,6 +3,7 @@
 use crate::sys::poll;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -10,6 +11,16 @@ use std::time::Duration;
 pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only
     let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made it for us
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// A pidfd of one thread (Linux 6.9): readable once that has exited.
+pub(crate) fn of_thread(tid: Pid) -> Result<OwnedFd, Errno> {
+    const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+    // SAFETY: takes numbers only
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, tid.as_raw(), PIDFD_THREAD) };
     let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just made it for us
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })

@@ -1,6 +1,7 @@
 //! Processes of our own: fork, flags, limits.
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, fork};
 
 /// Forks; only ever called while this process has one thread.
@@ -23,6 +24,11 @@ fn control(option: libc::c_int, argument: libc::c_ulong) -> Result<(), Errno> {
 /// No core dump, no ptrace by others of our uid, /proc/PID owned by root.
 pub(crate) fn set_non_dumpable() -> Result<(), Errno> {
     control(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Has the kernel send a signal when the thread that started this process ends.
+pub(crate) fn signal_when_parent_dies(signal: Signal) -> Result<(), Errno> {
+    control(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
 /// No privilege can be gained by exec any more.

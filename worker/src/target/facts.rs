@@ -52,7 +52,7 @@ fn cgroup(text: &str) -> String {
     unified.or_else(named).or_else(first).unwrap_or_default()
 }
 
-/// The client at the other end of a socket, as the kernel names it; `None` if it has no name here.
+/// The client at the other end of a socket, as the kernel names it; `None` if it doesn't.
 pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     let Some(mut peer) = credentials(client)? else {
         return Ok(None);
@@ -64,12 +64,18 @@ pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
 /// The same without its executable, for a worker that can't open files any more.
 pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     let credentials = socket::peer_credentials(client).map_err(Error::system("naming", "the client"))?;
-    if credentials.uid() == OVERFLOW_ID && credentials.pid() == 0 || credentials.uid() == u32::MAX {
+    if credentials.uid() == u32::MAX {
         return Ok(None);
     }
     let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
     Ok(Some(Peer { uid, gid, groups, pid, executable: None }))
+}
+
+/// Whether the client is one that the kernel has a name for here: nobody can act for those that it shows
+/// as user 65534 or as process 0 (kernel fact 9).
+pub(crate) fn is_known(peer: &Peer) -> bool {
+    peer.uid != OVERFLOW_ID && peer.pid > 0
 }
 
 /// Its executable, unless it has exited and its number may be another's.

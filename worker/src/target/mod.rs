@@ -1,5 +1,6 @@
 //! Reading about the target: who it is, what it has mapped, what forbids touching it.
 
+pub(crate) mod clients;
 pub(crate) mod facts;
 pub(crate) mod mappings;
 pub(crate) mod pages;
