@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use zeroize::Zeroizing;
 
+/// Deposits that are taken in one go.
+const DEPOSITS_AT_ONCE: usize = 16;
+
 /// One worker and what it has deposited.
 pub(super) struct Ward {
     /// Ticket of its job.
@@ -72,21 +75,21 @@ impl Ward {
         }
     }
 
-    /// Takes all deposits that are there; whether the socket is still of use.
-    pub(super) fn collect(&mut self) -> bool {
-        loop {
+    /// Takes deposits that are there, at most so many: a captured worker must not keep the launcher busy. A
+    /// few are all that a worker leaves in its life.
+    pub(super) fn collect(&mut self) {
+        for _ in 0..DEPOSITS_AT_ONCE {
             match socket::receive(&self.deposits, Deposit::LIMIT + frame::PREFIX_LENGTH, false) {
-                Ok((packet, _)) if packet.is_empty() => return false,
+                Ok((packet, _)) if packet.is_empty() => return,
                 Ok((packet, descriptors)) => {
                     let packet = Zeroizing::new(packet);
                     match frame::decode(&packet) {
                         Ok(deposit) => self.keep(deposit, descriptors),
                         // a confined worker that sends nonsense has been captured: it gets no successor
-                        Err(_) => return false,
+                        Err(_) => return,
                     }
                 }
-                Err(nix::errno::Errno::EAGAIN) => return true,
-                Err(_) => return false,
+                Err(_) => return,
             }
         }
     }
