@@ -60,7 +60,13 @@ impl Mapping {
 
     /// Whether it is the stack that the kernel made for the first thread.
     pub(crate) fn is_main_stack(&self) -> bool {
-        self.name == "[stack]" && self.writable && self.private
+        self.name == "[stack]"
+    }
+
+    /// Whether it can be written without waiting for anybody, such as the program's own userfaultfd.
+    pub(crate) fn is_writable(&self) -> bool {
+        let is_watched = [b"um", b"uw", b"ui"].iter().any(|flag| self.flags.contains(flag));
+        self.writable && self.private && !is_watched
     }
 
     /// Whether it is nothing but code that somebody mapped without a file.

@@ -31,7 +31,7 @@ pub(crate) struct Site {
 impl Site {
     /// Looks for it.
     pub(crate) fn find(pid: Pid, mappings: &[Mapping]) -> Result<Self> {
-        let stack = mappings.iter().find(|mapping| mapping.is_main_stack());
+        let stack = mappings.iter().find(|mapping| mapping.is_main_stack() && mapping.is_writable());
         Ok(Self {
             gadgets: Gadgets::find(pid, mappings)?,
             stack: stack.map(|mapping| mapping.start..mapping.end),
