@@ -113,9 +113,9 @@ impl Server {
         }
         let tickets: Vec<_> = self.sleepers.keys().copied().collect();
         for ticket in tickets {
-            let next = self.sleepers.get_mut(&ticket).and_then(|sleeper| sleeper.target.take_next());
-            if let Some(next) = next {
-                self.conclude(&next.pending, None, None, Err(ending()));
+            let waiting = self.sleepers.get_mut(&ticket).map(|sleeper| sleeper.target.take_waiting());
+            for checkpoint in waiting.into_iter().flatten() {
+                self.conclude(&checkpoint.pending, None, None, Err(ending()));
             }
             self.command(ticket, &WorkerCommand::Wake, Vec::new());
         }

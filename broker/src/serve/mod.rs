@@ -7,6 +7,7 @@
 //! | `requests` | what each request means |
 //! | `operations` | what launcher and workers report, and what follows from it |
 //! | `target` | the state of one target: pure |
+//! | `waiting` | checkpoints that wait for one target: pure |
 //! | `connection` | one client's connection |
 //! | `records` | requests as the audit log tells them |
 
@@ -22,6 +23,7 @@ mod process;
 mod records;
 mod requests;
 mod target;
+mod waiting;
 
 pub(crate) use event_loop::Turn;
 

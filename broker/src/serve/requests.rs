@@ -16,6 +16,7 @@ use memcr_protocol::launcher::Job;
 use memcr_protocol::report::{Entry, State};
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
 use nix::sys::epoll::EpollFlags;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -106,10 +107,16 @@ impl Server {
             self.conclude(&checkpoint.pending, None, None, Err(failure));
             return;
         }
-        let Some(ticket) = self.by_pid.get(&pid).copied() else {
+        if !self.by_pid.contains_key(&pid) {
             self.start(checkpoint);
             return;
-        };
+        }
+        self.checkpoint_again(checkpoint);
+    }
+
+    /// A checkpoint of a process with a number of which there is a worker.
+    fn checkpoint_again(&mut self, checkpoint: Checkpoint) {
+        let Some(ticket) = self.by_pid.get(&checkpoint.pending.pid).copied() else { return };
         let Some(sleeper) = self.sleepers.get_mut(&ticket) else { return };
         let another = has_exited(sleeper.pidfd.as_fd()) && !has_exited(checkpoint.pidfd.as_fd());
         let effects = sleeper.target.ask_checkpoint(checkpoint, another, &self.policy);
@@ -130,8 +137,19 @@ impl Server {
         }
     }
 
+    /// Starts the first of those who waited for a worker to end; the others wait for this one.
+    pub(super) fn start_next(&mut self, waiting: VecDeque<Checkpoint>) {
+        for checkpoint in waiting {
+            if self.by_pid.contains_key(&checkpoint.pending.pid) {
+                self.checkpoint_again(checkpoint);
+            } else {
+                self.start(checkpoint);
+            }
+        }
+    }
+
     /// Has the launcher fork a worker for it.
-    pub(super) fn start(&mut self, checkpoint: Checkpoint) {
+    fn start(&mut self, checkpoint: Checkpoint) {
         if self.sleepers.len() >= self.limits.targets {
             let failure =
                 Failure::new(Code::Limit, format!("{} processes sleep already", self.sleepers.len()));
