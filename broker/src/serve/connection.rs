@@ -1,7 +1,7 @@
 //! One client's connection: frames in, frames out, descriptors along with them, and bounds for all.
 
 use super::process::{Named, named_by};
-use crate::sys::descriptors::{receive, send};
+use crate::sys::descriptors::{holds_descriptors, receive, send};
 use memcr_protocol::client::{ClientFrame, ServerFrame};
 use memcr_protocol::frame::{Assembler, FrameError, encode};
 use memcr_protocol::subject::Peer;
@@ -26,7 +26,7 @@ const ENOUGH_OUTPUT: usize = 64 * 1024;
 /// Unread output with which the client is disconnected.
 const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
 /// How long a client may say nothing at first, or read nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What the kernel says for a user that has no id in our user namespace.
 const UNKNOWN_USER: u32 = 65_534;
 
@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     no_more_input: bool,
     /// Since when it has said nothing, or read nothing; `None` while all is well.
     waiting_since: Option<Instant>,
+    /// When something went over it last.
+    active: Instant,
 }
 
 impl Connection {
@@ -109,6 +111,7 @@ impl Connection {
             output: VecDeque::new(),
             no_more_input: false,
             waiting_since: Some(Instant::now()),
+            active: Instant::now(),
         })
     }
 
@@ -159,6 +162,7 @@ impl Connection {
         match chunk.get(..received.length) {
             None | Some([]) => Ok(self.end_input()),
             Some(bytes) => {
+                self.active = Instant::now();
                 self.assembler.push(bytes);
                 Ok(Incoming::Bytes)
             }
@@ -221,6 +225,7 @@ impl Connection {
                 Ok(sent) => {
                     self.output.drain(..sent);
                     self.waiting_since = None;
+                    self.active = Instant::now();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.waiting_since.get_or_insert_with(Instant::now);
@@ -251,9 +256,9 @@ impl Connection {
         self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
     }
 
-    /// Since when it waits without having said hello.
-    pub(crate) fn ungreeted_since(&self) -> Option<Instant> {
-        matches!(self.stage, Stage::Greeting).then_some(self.waiting_since).flatten()
+    /// Since when nothing went over it, if nothing is under way for it either.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.under_way == 0).then_some(self.active)
     }
 
     /// Whether time is running for it.
@@ -275,17 +280,19 @@ impl Connection {
             || self.output.len() >= ENOUGH_OUTPUT
     }
 
-    /// Takes everything that closing the socket would close with it: what the client sent and nobody
-    /// read may hold descriptors whose closing waits for the client.
+    /// Takes the descriptors that should not have been sent.
+    pub(crate) fn take_foreign(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.foreign)
+    }
+
+    /// Hangs up. What comes back is to be closed where nobody waits for it: foreign descriptors, and the
+    /// socket if there are descriptors in it that nobody read, which are closed with it.
     pub(crate) fn part(mut self) -> Vec<OwnedFd> {
-        // nothing more can come in; fails if the client is gone
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
-        let mut rest = std::mem::take(&mut self.foreign);
-        let mut chunk = [0; CHUNK];
-        while let Ok(received) = receive(self.socket.as_fd(), &mut chunk, &mut rest) {
-            if received.length == 0 {
-                break;
-            }
+        let mut rest = self.take_foreign();
+        // nothing more can come in, and the client sees the end; fails if it is gone
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if holds_descriptors(self.socket.as_fd()) {
+            rest.push(self.socket);
         }
         rest
     }
@@ -294,6 +301,15 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// A client as if it were of this user.
+    pub(crate) fn of_user(socket: UnixStream, uid: u32) -> io::Result<Self> {
+        let credentials = libc::ucred { pid: 7, uid, gid: uid };
+        Ok(Self { credentials: credentials.into(), ..Self::new(socket)? })
     }
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Sleeper {
     target: Target,
+    /// The user who had it put to sleep.
+    owner: u32,
     /// `None` when the worker is gone or speaks nonsense.
     control: Option<Channel>,
     /// Whether epoll waits for room in `control`.

@@ -150,9 +150,13 @@ impl Server {
 
     /// Has the launcher fork a worker for it.
     fn start(&mut self, checkpoint: Checkpoint) {
-        if self.sleepers.len() >= self.limits.targets {
-            let failure =
-                Failure::new(Code::Limit, format!("{} processes sleep already", self.sleepers.len()));
+        let uid = checkpoint.pending.peer.uid;
+        if !self.limits.admits_target(uid, self.sleepers.values().map(|sleeper| sleeper.owner)) {
+            let message = format!(
+                "{} processes sleep already, as many as the daemon or user {uid} may have; wake some",
+                self.sleepers.len()
+            );
+            let failure = Failure::new(Code::Limit, message);
             self.conclude(&checkpoint.pending, None, None, Err(failure));
             return;
         }
@@ -189,10 +193,11 @@ impl Server {
         };
         let sent = launcher.send(&Job::Sleep { ticket, options }, descriptors);
         self.by_pid.insert(pending.pid, ticket);
+        let owner = pending.peer.uid;
         let target = Target::new(pending);
         let control = Some(control);
-        self.sleepers
-            .insert(ticket, Sleeper { target, control, watched_for_room: false, pidfd, worker: None });
+        let sleeper = Sleeper { target, owner, control, watched_for_room: false, pidfd, worker: None };
+        self.sleepers.insert(ticket, sleeper);
         self.launcher_sent(sent);
         Ok(())
     }
