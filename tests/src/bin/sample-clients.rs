@@ -54,11 +54,11 @@ fn flood(connection: UnixStream, pid: i32) -> UnixStream {
     let mut answers = connection.try_clone().expect("a duplicate");
     let asking = connection.try_clone().expect("a duplicate");
     std::thread::spawn(move || {
-        for id in 1.. {
+        let request = |id| {
             let request = Request::Checkpoint(Default::default());
-            let request = frame::encode(&ClientFrame::Request { id, request }).expect("it fits");
-            send(&asking, &request, &pidfd);
-        }
+            frame::encode(&ClientFrame::Request { id, request }).expect("it fits")
+        };
+        (1..).all(|id| send(&asking, &request(id), &pidfd));
     });
     let mut bytes = [0; 4096];
     answers.read_exact(&mut bytes).expect("the daemon answers");
@@ -66,29 +66,38 @@ fn flood(connection: UnixStream, pid: i32) -> UnixStream {
     connection
 }
 
-/// Sends a hello with a descriptor that it may not have, and more of them that nobody will read. Closing one
-/// waits for a peer that never takes what was sent to it.
+/// Sends a descriptor that it may not send, and more of them at once, which the daemon will not read. Closing
+/// one waits for a peer that never takes what was sent to it.
 fn leave_descriptors(connection: UnixStream) -> UnixStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    for _ in 0..3 {
-        let address = listener.local_addr().expect("an address");
-        let mut stream = TcpStream::connect(address).expect("a connection to ourselves");
-        // the other end is never accepted, let alone read
-        stream.set_nonblocking(true).expect("a flag");
-        while stream.write(&[0; 65536]).is_ok() {}
-        setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 60 }).expect("SO_LINGER");
-        send(&connection, &hello(), &OwnedFd::from(stream));
+    let streams: Vec<_> = (0..8).map(|_| slow_to_close(&listener)).collect();
+    for stream in streams {
+        if !send(&connection, &hello(), &stream) {
+            // the daemon has hung up already; closing would make ourselves wait
+            std::mem::forget(stream);
+        }
     }
+    // stays open, and its connections with it
     std::mem::forget(listener);
     connection
 }
 
-/// Sends bytes with a descriptor; that the daemon has hung up is told later.
-fn send(connection: &UnixStream, bytes: &[u8], descriptor: &OwnedFd) {
+/// A connection whose other end is never accepted, let alone read.
+fn slow_to_close(listener: &TcpListener) -> OwnedFd {
+    let address = listener.local_addr().expect("an address");
+    let mut stream = TcpStream::connect(address).expect("a connection to ourselves");
+    stream.set_nonblocking(true).expect("a flag");
+    while stream.write(&[0; 65536]).is_ok() {}
+    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 60 }).expect("SO_LINGER");
+    stream.into()
+}
+
+/// Sends bytes with a descriptor; whether the daemon has not hung up.
+fn send(connection: &UnixStream, bytes: &[u8], descriptor: &OwnedFd) -> bool {
     let numbers = [descriptor.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&numbers)];
     let slices = [IoSlice::new(bytes)];
-    let _ = sendmsg::<()>(connection.as_raw_fd(), &slices, &rights, MsgFlags::MSG_NOSIGNAL, None);
+    sendmsg::<()>(connection.as_raw_fd(), &slices, &rights, MsgFlags::MSG_NOSIGNAL, None).is_ok()
 }
 
 /// Whether the daemon has said that a limit is reached, and hung up.
