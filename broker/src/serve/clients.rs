@@ -179,10 +179,10 @@ impl Server {
                 Ok(None) => return true,
                 Ok(Some(ClientFrame::Hello { version })) => self.greet(id, version),
                 Ok(Some(ClientFrame::Request { id: number, request })) => match &connection.stage {
-                    Stage::Ready { peer, known } => {
-                        let (peer, known) = (Rc::clone(peer), *known);
+                    Stage::Ready(asker) => {
+                        let asker = Rc::clone(asker);
                         connection.under_way += 1;
-                        self.request(id, number, request, peer, known);
+                        self.request(id, number, request, asker);
                     }
                     Stage::Greeting | Stage::Identifying | Stage::Parting => {
                         self.violated(id, &Violation::NoHello);
@@ -234,8 +234,8 @@ impl Server {
         connection.heard();
         let server = concat!("memcr ", env!("CARGO_PKG_VERSION")).to_owned();
         connection.send(&ServerFrame::Hello { version: VERSION, server });
-        if !connection.is_known() {
-            connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: false };
+        if !connection.has_process() {
+            connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
             return;
         }
         connection.stage = Stage::Identifying;
@@ -262,9 +262,7 @@ impl Server {
             // it is gone
             return;
         };
-        let known = peer.is_some();
-        let peer = peer.unwrap_or_else(|| connection.bare_peer());
-        connection.stage = Stage::Ready { peer: Rc::new(peer), known };
+        connection.stage = Stage::Ready(Rc::new(connection.asker(peer)));
         self.ready.insert(id);
     }
 
@@ -296,11 +294,11 @@ impl Server {
     fn violated(&mut self, id: u64, violation: &Violation) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let message = violation.to_string();
-        let peer = match &connection.stage {
-            Stage::Ready { peer, .. } => Rc::clone(peer),
-            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.bare_peer()),
+        let asker = match &connection.stage {
+            Stage::Ready(asker) => Rc::clone(asker),
+            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
         };
-        let client = Client::from(peer.as_ref());
+        let client = Client::of(&asker.peer, asker.looked_up);
         self.audit.write(Event::ProtocolViolation(ViolationRecord { client, message: &message }));
         connection.stage = Stage::Parting;
         for descriptor in connection.take_foreign() {

@@ -1,5 +1,6 @@
 //! One client's connection: frames in, frames out, descriptors along with them, and bounds for all.
 
+use super::pending::Asker;
 use super::process::{Named, named_by};
 use crate::sys::descriptors::{holds_descriptors, receive, send};
 use memcr_protocol::client::{ClientFrame, ServerFrame};
@@ -37,8 +38,8 @@ pub(crate) enum Stage {
     Greeting,
     /// The launcher is asked who it is.
     Identifying,
-    /// It may ask. `known` is false if the kernel can't name its user and process here.
-    Ready { peer: Rc<Peer>, known: bool },
+    /// It may ask.
+    Ready(Rc<Asker>),
     /// It is told its last, and then disconnected.
     Parting,
 }
@@ -122,18 +123,25 @@ impl Connection {
 
     /// Whether the kernel can name its user and process here (kernel-facts 9).
     pub(crate) fn is_known(&self) -> bool {
-        self.credentials.uid() != UNKNOWN_USER && self.credentials.pid() != 0
+        self.credentials.uid() != UNKNOWN_USER && self.has_process()
     }
 
-    /// What is known of it without asking the launcher.
-    pub(crate) fn bare_peer(&self) -> Peer {
-        Peer {
+    /// Whether its process has a number here, by which the launcher can look it up.
+    pub(crate) fn has_process(&self) -> bool {
+        self.credentials.pid() != 0
+    }
+
+    /// It, as the launcher looked it up: `None` if it couldn't, or wasn't asked.
+    pub(crate) fn asker(&self, found: Option<Peer>) -> Asker {
+        let (known, looked_up) = (self.is_known() && found.is_some(), found.is_some());
+        let peer = found.unwrap_or_else(|| Peer {
             uid: self.credentials.uid(),
             gid: self.credentials.gid(),
             groups: Vec::new(),
             pid: self.credentials.pid(),
             executable: None,
-        }
+        });
+        Asker { peer, known, looked_up }
     }
 
     /// Reads once.

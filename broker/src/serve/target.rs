@@ -302,7 +302,7 @@ impl Target {
         let mut effects = Vec::new();
         while let Some(first) = self.restores.front_mut() {
             let Some(client) = first.client.take() else { break };
-            let decision = policy.decide(&first.pending.peer, Action::Restore, facts);
+            let decision = policy.decide(&first.pending.asker.peer, Action::Restore, facts);
             if decision.allowed {
                 effects.push(Effect::Order { ticket: first.ticket, client });
                 break;
@@ -348,7 +348,7 @@ impl Target {
         let rule = match (restore.allowed, &self.facts) {
             (Some(rule), _) => Some(rule),
             (None, Some(facts)) => {
-                let decision = policy.decide(&restore.pending.peer, Action::Restore, facts);
+                let decision = policy.decide(&restore.pending.asker.peer, Action::Restore, facts);
                 if !decision.allowed {
                     return deny(restore.pending, decision.rule);
                 }

@@ -27,8 +27,8 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Takes a checkpoint; gives it back if its user waits already, or too many do.
     pub(crate) fn push(&mut self, checkpoint: Checkpoint, another: bool) -> Result<(), Checkpoint> {
-        let uid = checkpoint.pending.peer.uid;
-        let waits = self.queue.iter().any(|waiting| waiting.checkpoint.pending.peer.uid == uid);
+        let uid = checkpoint.pending.asker.peer.uid;
+        let waits = self.queue.iter().any(|waiting| waiting.checkpoint.pending.asker.peer.uid == uid);
         // root comes in though all places are taken
         if waits || (uid != 0 && self.queue.len() >= MAX_WAITING) {
             return Err(checkpoint);

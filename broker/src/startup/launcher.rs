@@ -1,6 +1,7 @@
 //! Finding, starting and setting up the launcher, while there still are privileges to hand over.
 
 use super::identity::Identity;
+use super::paths::{Place, Purpose};
 use super::policy::PolicyFile;
 use crate::error::{Attempt, BrokerError};
 use crate::serve::channel::{Channel, ChannelError};
@@ -126,7 +127,8 @@ fn find(program: Option<&Path>) -> Result<PathBuf, BrokerError> {
                     .into(),
             ));
         }
-        return program.canonicalize().attempt("find", program.display());
+        let place = Place { purpose: Purpose::Worker, path: program };
+        return program.canonicalize().attempt_at("find", place);
     }
     let own = fs::read_link("/proc/self/exe").attempt("read the link", "/proc/self/exe")?;
     let folder = own.parent().unwrap_or(Path::new("/"));

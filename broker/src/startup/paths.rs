@@ -35,6 +35,7 @@ pub(crate) enum Purpose {
     ImageDirectory,
     AuditLog,
     PolicyFile,
+    Worker,
 }
 
 impl fmt::Display for Place<'_> {
@@ -44,6 +45,7 @@ impl fmt::Display for Place<'_> {
             Purpose::ImageDirectory => ("image directory", "-d"),
             Purpose::AuditLog => ("audit log", "--audit-log"),
             Purpose::PolicyFile => ("policy file", "--policy"),
+            Purpose::Worker => ("program", "--worker"),
         };
         write!(formatter, "{what} {} ({option})", self.path.display())
     }

@@ -148,7 +148,7 @@ fn progress_is_left_out_for_a_client_that_does_not_keep_up() {
 #[test]
 fn a_client_that_closes_its_sending_half_still_gets_its_answer() {
     let (mut client, mut connection) = connected();
-    connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: true };
+    connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     connection.under_way = 1;
     assert!(matches!(connection.read(), Ok(Incoming::End)));
@@ -170,4 +170,16 @@ fn silence_at_first_is_timed_and_ends_with_the_hello() {
     assert!(!connection.is_overdue(later));
     connection.under_way = 1;
     assert!(connection.idle_since().is_none());
+}
+
+#[test]
+fn a_client_that_the_kernel_can_not_name_stays_unknown_even_if_it_is_looked_up() {
+    let (_client, connection) = connected();
+    let peer = || connection.asker(None).peer;
+    assert!(!connection.asker(None).known && !connection.asker(None).looked_up);
+    assert!(connection.asker(Some(peer())).known);
+    let (_client, socket) = UnixStream::pair().unwrap();
+    let nobody = Connection::of_user(socket, UNKNOWN_USER).unwrap();
+    let asker = nobody.asker(Some(peer()));
+    assert!(nobody.has_process() && asker.looked_up && !asker.known);
 }

@@ -27,7 +27,7 @@ impl Target {
     /// that this one, of somebody else, must not suffer from it.
     fn may_be_a_strangers(&self, other: &Checkpoint) -> bool {
         let first = self.checkpoint.as_ref().filter(|_| self.phase == Phase::Attaching && !self.allowed);
-        first.is_some_and(|first| first.peer.uid != other.pending.peer.uid)
+        first.is_some_and(|first| first.asker.peer.uid != other.pending.asker.peer.uid)
     }
 
     fn let_wait(&mut self, checkpoint: Checkpoint, another: bool) -> Vec<Effect> {
@@ -38,7 +38,7 @@ impl Target {
 
     /// What the policy says, once it is known of what.
     fn decided(&self, pending: &Pending, policy: &Policy) -> Option<Decision> {
-        self.facts.as_ref().map(|facts| policy.decide(&pending.peer, pending.action, facts))
+        self.facts.as_ref().map(|facts| policy.decide(&pending.asker.peer, pending.action, facts))
     }
 
     /// Refuses a checkpoint: by the policy, else by what the target does.

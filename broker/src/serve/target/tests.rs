@@ -1,6 +1,7 @@
 //! The state of a target without any IO: who is answered what, and when.
 
 use super::*;
+use crate::serve::pending::Asker;
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::subject::Peer;
 use std::fs::File;
@@ -20,7 +21,7 @@ fn pending(number: u64, uid: u32, action: Action) -> Pending {
         number,
         connection: number,
         id: 1,
-        peer: Rc::new(peer),
+        asker: Rc::new(Asker { peer, known: true, looked_up: true }),
         action,
         pid: PID,
         since: Instant::now(),
