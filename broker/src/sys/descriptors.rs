@@ -65,7 +65,6 @@ pub(crate) fn holds_descriptors(socket: BorrowedFd<'_>) -> bool {
     loop {
         match receive_bytes(socket, &mut chunk, libc::MSG_PEEK) {
             Ok((0, _)) => return false,
-            Ok((_, true)) => return true,
             // exactly these: the next ones may come with a descriptor
             Ok((plain, false)) => {
                 let bytes = chunk.get_mut(..plain).unwrap_or_default();
@@ -75,7 +74,7 @@ pub(crate) fn holds_descriptors(socket: BorrowedFd<'_>) -> bool {
             }
             // told only once nothing is left
             Err(error) if is_empty(&error) => return false,
-            Err(_) => return true,
+            Ok((_, true)) | Err(_) => return true,
         }
     }
 }
