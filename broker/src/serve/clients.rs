@@ -87,7 +87,7 @@ impl Server {
             Admission::Refused => {
                 self.refuse(
                     connection,
-                    &format!("user {uid} has too many connections, or all users have; {LATER}"),
+                    &format!("user {uid}, or the daemon, has as many connections as it may, and none is idle; {LATER}"),
                 );
                 return;
             }

@@ -124,6 +124,7 @@ fn close(descriptor: OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confine::{Enforcement, Mode, Restricted};
     use std::fs::File;
     use std::time::{Duration, Instant};
 
@@ -152,5 +153,33 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(closer.unclosed_of(1000), 0);
+    }
+
+    /// Set in a process of its own, which the filter may kill.
+    const UNDER_FILTER: &str = "MEMCR_TEST_UNDER_FILTER";
+
+    #[test]
+    fn handing_over_and_closing_need_nothing_that_the_filter_forbids() {
+        if std::env::var_os(UNDER_FILTER).is_some() {
+            close_under_filter();
+        }
+        let name = "serve::closer::tests::handing_over_and_closing_need_nothing_that_the_filter_forbids";
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", name]).env(UNDER_FILTER, "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{:?}", output.status);
+    }
+
+    fn close_under_filter() -> ! {
+        let closer = Closer::start().unwrap();
+        Restricted { landlock: Enforcement::None }.seal(Mode::Serve).unwrap();
+        let original = descriptor();
+        // the two meet in every way that there is
+        for round in 0..50_000 {
+            closer.close(1000, original.try_clone().unwrap());
+            while closer.unclosed() > round % 50 {
+                std::hint::spin_loop();
+            }
+        }
+        std::process::exit(0)
     }
 }

@@ -108,5 +108,5 @@ fn was_told(mut connection: &UnixStream) -> bool {
         said.extend_from_slice(&chunk[..length]);
     }
     let said = String::from_utf8_lossy(&said);
-    said.contains("makes room") || said.contains("can't be closed") || said.contains("too many connections")
+    ["makes room", "can't be closed", "none is idle"].into_iter().any(|why| said.contains(why))
 }
