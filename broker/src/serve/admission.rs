@@ -42,7 +42,8 @@ impl Limits {
             connections_per_user: connections / 2,
             targets,
             targets_per_user: targets / 2,
-            unclosed: descriptors / 4,
+            // more than one user leaves behind who had all of its places: others are still served then
+            unclosed: connections / 8 * 7,
             unclosed_per_user: UNCLOSED_PER_USER.min(descriptors / 8),
         }
     }
@@ -147,7 +148,10 @@ mod tests {
         let limits = Limits::for_descriptors(256);
         assert_eq!((limits.connections, limits.connections_per_user), (128, 64));
         assert_eq!((limits.targets, limits.targets_per_user), (21, 10));
-        assert_eq!((limits.unclosed, limits.unclosed_per_user), (64, 32));
+        assert_eq!((limits.unclosed, limits.unclosed_per_user), (112, 32));
+        // its connections, those that are counted, and what one message brings
+        let usual = Limits::for_descriptors(16_384);
+        assert!(usual.unclosed > usual.connections_per_user + usual.unclosed_per_user + 253);
     }
 
     #[test]
