@@ -14,8 +14,9 @@ Examples:
   memcr -p 1234                         put process 1234 to sleep, wait for Enter, wake it
   memcr -p 1234 -n                      put it to sleep and wake it at once
 
-Exit status: 0 done, 1 usage or the daemon failed, 2 refused by policy, 3 refused by the target's
-state, 4 failed and undone (the target runs on), 5 the target is lost.
+Exit status: 0 done, 1 the command line (or what it names) is wrong, or the daemon lost its launcher,
+2 refused by policy, 3 refused by the target's state, 4 failed and undone (the target runs on), or
+memcr could not start, 5 the target is lost.
 
 The privilege needed is CAP_SYS_PTRACE: from root, from ambient capabilities (systemd's
 AmbientCapabilities=), or from `setcap cap_sys_ptrace=ep` on this file. It goes to memcr-worker; this
@@ -50,7 +51,7 @@ pub struct Arguments {
     /// Group (name or number) of the listening socket
     ///
     /// Without --policy its members may act on every process that is not root's.
-    #[arg(short = 'g', long, value_name = "GID", requires = "listen")]
+    #[arg(short = 'g', long, value_name = "GID", requires = "listen", conflicts_with = "pid")]
     pub listen_gid: Option<String>,
 
     /// Directories for images, separated by `;`; the first is the default
@@ -113,11 +114,17 @@ pub fn parse() -> Result<Arguments, ExitCode> {
 fn socket_path(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("a path is needed".into()),
-        port if port.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
-            "TCP ports are not served; give the path of a UNIX socket (./{port} for a file of that name)"
+        location if is_tcp(location) => Err(format!(
+            "TCP is not served yet; give the path of a UNIX socket (./{location} for a file of that name)"
         )),
         path => Ok(PathBuf::from(path)),
     }
+}
+
+/// Whether a location is a TCP port or an address with one, rather than a path; by the client's rule.
+fn is_tcp(location: &str) -> bool {
+    let port = location.rsplit_once(':').map_or(location, |(_, port)| port);
+    !location.contains('/') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn process_id(text: &str) -> Result<i32, String> {
@@ -158,7 +165,18 @@ mod tests {
 
     #[test]
     fn a_port_is_refused_with_a_sentence() {
-        assert!(refusal("memcr -l 9000").contains("TCP ports are not served"));
+        for location in ["9000", "127.0.0.1:9000", "localhost:9000", "[::1]:9000"] {
+            assert!(refusal(&format!("memcr -l {location}")).contains("TCP is not served yet"), "{location}");
+        }
+        for path in ["./9000", "/run/memcr:9000", "memcr.sock"] {
+            assert!(Arguments::try_parse_from(["memcr", "-l", path]).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_for_a_socket_only() {
+        assert!(refusal("memcr -p 5 -g 100").contains("cannot be used with"));
+        assert!(refusal("memcr -g 100").contains("Usage: memcr"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Why the daemon can't start or go on: operation, object, cause.
 
+use crate::startup::paths::Place;
 use crate::sys::spawn::SpawnError;
 use memcr_policy::PolicyError;
 use nix::errno::Errno;
@@ -20,9 +21,21 @@ pub enum BrokerError {
         /// What the kernel said.
         cause: Errno,
     },
+    /// Something that the command line names can't be used.
+    #[error("{operation} the {place}: {cause}; {advice}")]
+    Place {
+        /// What was tried.
+        operation: &'static str,
+        /// What it is for, its path and its option.
+        place: String,
+        /// What the kernel said.
+        cause: Errno,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// A path leads over a symbolic link that a stranger could have planted.
     #[error(
-        "{path}: {link} is a symbolic link of user {owner}; only links of root and of the user who starts memcr are followed"
+        "{path}: {link} is a symbolic link of user {owner}; only links of root and of the user who starts memcr are followed: name the place that it leads to"
     )]
     ForeignLink {
         /// Path as it was given.
@@ -33,7 +46,7 @@ pub enum BrokerError {
         owner: u32,
     },
     /// A path leads over too many symbolic links.
-    #[error("{path}: too many symbolic links")]
+    #[error("{path}: too many symbolic links; name the place that they lead to")]
     TooManyLinks {
         /// Path as it was given.
         path: String,
@@ -47,7 +60,7 @@ pub enum BrokerError {
         reason: String,
     },
     /// Something answers at the path of the listening socket.
-    #[error("{path}: another daemon listens there")]
+    #[error("{path}: another daemon listens there; name another path, or end that daemon")]
     InUse {
         /// Path as it was given.
         path: String,
@@ -89,6 +102,27 @@ pub enum BrokerError {
     },
 }
 
+impl BrokerError {
+    /// Exit status of a command that ends with this: 1 if the command line, or what it names, has to be
+    /// changed; else 4, for nothing was done.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Place { .. }
+            | Self::ForeignLink { .. }
+            | Self::TooManyLinks { .. }
+            | Self::Unsuitable { .. }
+            | Self::Identity(_)
+            | Self::Policy { .. } => 1,
+            Self::System { .. }
+            | Self::InUse { .. }
+            | Self::Spawn { .. }
+            | Self::Launcher { .. }
+            | Self::Confine { .. } => 4,
+        }
+    }
+}
+
 /// Why the launcher did not come to run.
 #[derive(Debug, Error)]
 #[error(transparent)]
@@ -104,17 +138,50 @@ impl From<SpawnError> for SpawnFailure {
 pub(crate) trait Attempt<T> {
     /// The operation and its object, for the message.
     fn attempt(self, operation: &'static str, object: impl std::fmt::Display) -> Result<T, BrokerError>;
+
+    /// The same for something that the command line names.
+    fn attempt_at(self, operation: &'static str, place: Place<'_>) -> Result<T, BrokerError>;
 }
 
 impl<T> Attempt<T> for Result<T, Errno> {
     fn attempt(self, operation: &'static str, object: impl std::fmt::Display) -> Result<T, BrokerError> {
         self.map_err(|cause| BrokerError::System { operation, object: object.to_string(), cause })
     }
+
+    fn attempt_at(self, operation: &'static str, place: Place<'_>) -> Result<T, BrokerError> {
+        self.map_err(|cause| BrokerError::Place {
+            operation,
+            place: place.to_string(),
+            cause,
+            advice: advice(cause),
+        })
+    }
+}
+
+fn advice(cause: Errno) -> &'static str {
+    match cause {
+        Errno::ENOENT => "it is not there, or its directory is not: make that, or name another path",
+        Errno::ENOTDIR => "a part of the path is no directory: name another path",
+        Errno::EACCES | Errno::EPERM => {
+            "the user who starts memcr may not: change the permissions, or name another path"
+        }
+        Errno::EROFS => "the file system is read-only: name another path",
+        Errno::ENAMETOOLONG => "name a shorter path",
+        _ => "name another path",
+    }
 }
 
 impl<T> Attempt<T> for io::Result<T> {
     fn attempt(self, operation: &'static str, object: impl std::fmt::Display) -> Result<T, BrokerError> {
-        self.map_err(|cause| Errno::from_raw(cause.raw_os_error().unwrap_or(libc::EIO)))
-            .attempt(operation, object)
+        self.map_err(errno).attempt(operation, object)
     }
+
+    fn attempt_at(self, operation: &'static str, place: Place<'_>) -> Result<T, BrokerError> {
+        self.map_err(errno).attempt_at(operation, place)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn errno(cause: io::Error) -> Errno {
+    Errno::from_raw(cause.raw_os_error().unwrap_or(libc::EIO))
 }

@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         render::failure(&error);
-        ExitCode::FAILURE
+        ExitCode::from(error.exit_status())
     })
 }
 

@@ -40,8 +40,9 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     let pidfd = match open_pidfd(pid) {
         Ok(pidfd) => pidfd,
         Err(cause) => {
-            failure(&unopened(pid, &cause));
-            return Ok(ExitCode::from(Code::NoSuchProcess.exit_status()));
+            let (code, message) = unopened(pid, &cause);
+            failure(&message);
+            return Ok(ExitCode::from(code.exit_status()));
         }
     };
     let (socket, ours) = UnixStream::pair().attempt("make", "a socketpair")?;
@@ -76,11 +77,14 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     Ok(ExitCode::from(status))
 }
 
-fn unopened(pid: i32, cause: &io::Error) -> String {
+/// Only what the kernel says of the process is the process's fault.
+fn unopened(pid: i32, cause: &io::Error) -> (Code, String) {
     match cause.raw_os_error() {
-        Some(libc::ESRCH) => format!("there is no process {pid}"),
-        Some(libc::EINVAL | libc::ENOENT) => format!("{pid} is a thread, not a process"),
-        _ => format!("open a pidfd of process {pid}: {cause}"),
+        Some(libc::ESRCH) => (Code::NoSuchProcess, format!("there is no process {pid}")),
+        Some(libc::EINVAL | libc::ENOENT) => {
+            (Code::NoSuchProcess, format!("{pid} is a thread, not a process"))
+        }
+        _ => (Code::Unsupported, format!("open a pidfd of process {pid}: {cause}")),
     }
 }
 
@@ -227,6 +231,21 @@ impl OneShot {
                 }
                 Ok(received) => self.assembler.push(bytes.get(..received.length).unwrap_or_default()),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_concerns_the_process_is_told_as_its_state() {
+        for (cause, status) in
+            [(libc::ESRCH, 3), (libc::EINVAL, 3), (libc::ENOENT, 3), (libc::EMFILE, 4), (libc::ENOSYS, 4)]
+        {
+            let (code, message) = unopened(7, &io::Error::from_raw_os_error(cause));
+            assert_eq!(code.exit_status(), status, "{message}");
         }
     }
 }

@@ -45,6 +45,9 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
     };
     let restricted = confine::restrict(&foundation.identity, listener.map(|listener| listener.parent()))?;
     let announcement = announcement(restricted.landlock);
+    if let Some(listener) = listener {
+        listener.listen()?;
+    }
     // a thread takes over what this one has given up, and can't be started once the filter is there
     let closer = Closer::start()?;
     let mut server = Server::new(foundation, closer)?;

@@ -108,7 +108,7 @@ Exit status:
   1  wrong usage
   2  refused by the daemon's policy
   3  refused because of the state of the process (there is none, it sleeps already, it is traced, ...)
-  4  failed and undone, or the daemon can't be reached
+  4  failed and undone; or the daemon can't be reached, or it isn't known what came of it (ask with --status)
   5  the process is lost: it died, or its image could not be read back";
 
 impl CommandLine {

@@ -21,6 +21,9 @@ pub enum Reason {
     /// The file exceeds [`SIZE_LIMIT`].
     #[error("the file is longer than {SIZE_LIMIT} bytes")]
     TooLarge,
+    /// The file is not text.
+    #[error("not UTF-8 text")]
+    NotText,
     /// The text is not TOML.
     #[error("not valid TOML: {0}")]
     Syntax(String),

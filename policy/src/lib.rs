@@ -17,6 +17,8 @@ mod table;
 
 pub use error::{PolicyError, Reason};
 
+use error::Fault;
+
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
 use rule::Rule;
 
@@ -67,6 +69,26 @@ impl Policy {
     #[must_use]
     pub fn builtin(listen_group: Option<u32>) -> Self {
         Self { rules: Rules::BuiltIn { listen_group } }
+    }
+
+    /// Reads a policy file as it is, which may turn out to be no text.
+    ///
+    /// # Errors
+    /// As [`Policy::parse`]; its size is looked at first.
+    pub fn parse_bytes(bytes: &[u8], names: &dyn Names) -> Result<Self, PolicyError> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text, names),
+            Err(error) => {
+                let (offset, reason) = if bytes.len() > SIZE_LIMIT {
+                    (SIZE_LIMIT, Reason::TooLarge)
+                } else {
+                    (error.valid_up_to(), Reason::NotText)
+                };
+                // what is before the mistake, to count its lines
+                let text = String::from_utf8_lossy(bytes.get(..offset).unwrap_or(bytes));
+                Err(PolicyError::locate(&text, Fault { offset: text.len(), reason }))
+            }
+        }
     }
 
     /// Reads the text of a policy file. User and group names are looked up here, once.

@@ -32,6 +32,7 @@ pub struct Setup {
     policy: Option<String>,
     images: Option<PathBuf>,
     arguments: Vec<String>,
+    descriptors: Option<u64>,
     scratch: Scratch,
 }
 
@@ -48,7 +49,15 @@ impl Setup {
     /// Started by root, built-in policy, an image directory of its own.
     pub fn new() -> Self {
         let scratch = Scratch::new();
-        Self { way: Way::Root, has_group: true, policy: None, images: None, arguments: Vec::new(), scratch }
+        Self {
+            way: Way::Root,
+            has_group: true,
+            policy: None,
+            images: None,
+            arguments: Vec::new(),
+            descriptors: None,
+            scratch,
+        }
     }
 
     /// Gets its capability in this way.
@@ -78,6 +87,12 @@ impl Setup {
     /// Gets these words too.
     pub fn arguments(mut self, words: &[&str]) -> Self {
         self.arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// May have so many file descriptors, if it is started by root.
+    pub fn descriptors(mut self, number: u64) -> Self {
+        self.descriptors = Some(number);
         self
     }
 
@@ -113,7 +128,15 @@ impl Setup {
         let memcr = binaries::path("memcr");
         let (mut command, log) = match self.way {
             Way::Root => {
-                let mut command = Command::new(memcr);
+                let mut command = match self.descriptors {
+                    Some(number) => {
+                        // executes memcr in its own place
+                        let mut command = Command::new("/usr/bin/prlimit");
+                        command.arg(format!("--nofile={number}:{number}")).arg(memcr);
+                        command
+                    }
+                    None => Command::new(memcr),
+                };
                 command.env_clear().current_dir("/").args(["--user", cast().daemon.name]);
                 (command, directory.join("audit.log"))
             }

@@ -1,7 +1,9 @@
 //! What /proc tells about processes, and snapshots of it that can be compared.
 
+use nix::sys::socket::{getsockopt, sockopt};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
@@ -275,3 +277,28 @@ const SAME_IN_STATUS: [&str; 21] = [
     "VmLck",
     "Cpus_allowed",
 ];
+
+/// A duplicate of another process's descriptor.
+pub fn descriptor_of(pid: i32, number: i32) -> OwnedFd {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("it lives");
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    rustix::process::pidfd_getfd(process, number, flags).expect("root may take a descriptor")
+}
+
+/// Whom the kernel names at the other end of a socket.
+pub fn peer_uid(socket: &impl AsFd) -> u32 {
+    peer_uid_of_socket(socket).expect("a UNIX socket with another end")
+}
+
+/// The same; `None` for what is no such socket.
+pub fn peer_uid_of_socket(descriptor: &impl AsFd) -> Option<u32> {
+    let credentials = getsockopt(descriptor, sockopt::PeerCredentials).ok()?;
+    (credentials.pid() != 0).then(|| credentials.uid())
+}
+
+/// The process at the other end of a socket.
+pub fn peer_pid(socket: &impl AsFd) -> u32 {
+    let credentials = getsockopt(socket, sockopt::PeerCredentials).expect("a UNIX socket");
+    u32::try_from(credentials.pid()).expect("a process id")
+}

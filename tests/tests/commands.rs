@@ -80,7 +80,20 @@ fn one_shot_tells_by_its_exit_status_what_went_wrong() {
     assert_eq!(run(&["-p", "-1"]).0, 1);
     assert_eq!(run(&["-n", "-p", "1"]).0, 3);
     assert_eq!(run(&["-n", "-p", "2147483647"]).0, 3);
-    assert_eq!(run(&["-l", "9000"]).0, 1);
+    assert_eq!(run(&["-n", "-p", "1", "-g", "100"]).0, 1);
+    for location in ["9000", "127.0.0.1:9000"] {
+        let (status, _, said) = run(&["-l", location]);
+        assert!(status == 1 && said.contains("TCP"), "{location}: {said}");
+    }
+    for (option, place) in [
+        ("-d", "image directory /no/such/place (-d)"),
+        ("--audit-log", "audit log /no/such/place (--audit-log)"),
+        ("--policy", "policy file /no/such/place (--policy)"),
+        ("--worker", "program /no/such/place (--worker)"),
+    ] {
+        let (status, _, said) = run(&["-n", "-p", "1", option, "/no/such/place"]);
+        assert!(status == 1 && said.contains(place), "{said}");
+    }
     for word in ["-h", "-V", "--help", "--version"] {
         let (status, said, _) = run(&[word]);
         assert!(status == 0 && said.contains("memcr"), "{word}: {said}");
@@ -112,7 +125,7 @@ fn a_socket_that_a_dead_daemon_left_is_replaced_and_one_that_is_alive_is_not() {
         let client = memcr_tests::client::Client::new(&cast().root, &path);
         wait::until("it answers", || client.run(&["--list"]).status == 0);
         let (status, _, said) = run(&words);
-        assert_eq!(status, 1, "{said}");
+        assert_eq!(status, 4, "{said}");
         assert_eq!(client.run(&["--list"]).status, 0, "the second daemon took the socket of the first");
         daemon.kill().and_then(|()| daemon.wait()).expect("cannot kill memcr");
     }
@@ -142,6 +155,27 @@ fn a_daemon_without_the_capability_says_what_to_do() {
     let output =
         command.arg("-l").arg(place.join("s")).arg("-d").arg(&place).output().expect("cannot run memcr");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.to_lowercase().contains("cap_sys_ptrace"), "{said}");
+    assert!(!said.contains("can be put to sleep"), "it says first that it would do: {said}");
+}
+
+#[test]
+fn one_shot_on_a_terminal_leaves_its_records_there_one_on_a_line() {
+    let mut target = Target::start(&cast().target, "sample-memory", &["16"]);
+    let scratch = Scratch::new();
+    let words = format!("-n -p {} -d {}", target.pid(), scratch.path().display());
+    // a terminal of its own
+    let script = memcr_tests::users::required("/usr/bin/script", "bsdutils");
+    let mut command = Command::new(script);
+    command.args(["-qefc", &format!("{} {words}", binaries::path("memcr").display()), "/dev/null"]);
+    let output = command.stdin(Stdio::null()).output().expect("cannot run script");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("is awake"), "{said}");
+    let lines = said.lines().filter_map(|line| line.rsplit("\x1b[K").next());
+    let records: Vec<serde_json::Value> =
+        lines.filter_map(|line| serde_json::from_str(line.trim_end()).ok()).collect();
+    let of = |action: &str| records.iter().filter(|record| record["action"] == action).count();
+    assert_eq!((of("checkpoint"), of("restore")), (1, 1), "{said}");
+    target.assert_intact();
 }

@@ -1,7 +1,7 @@
 //! Invariants 5 and 8: who may do what is decided from the client's own socket, and every request
 //! leaves a record.
 
-use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::daemon::{Daemon, Setup, Way};
 use memcr_tests::procfs;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
@@ -35,8 +35,15 @@ fn a_denied_client_gets_nothing_and_is_on_record() {
         assert_eq!(record["rule"], rule);
         client.restore(target.pid()).expect_status(2);
         client.run(&["--status", "-p", &target.pid().to_string()]).expect_status(2);
-        assert!(client.listed().is_empty());
     }
+    let stranger = daemon.client_of(&cast().stranger);
+    assert!(stranger.listed().is_empty());
+    let nobody = daemon.client_of(&cast().nobody);
+    nobody.run(&["--list"]).expect_status(2).expect_words(&["list processes", "client unknown here"]);
+    let list = daemon.audit().into_iter().rfind(|record| record["action"] == "list").expect("a record");
+    assert_eq!((&list["outcome"], &list["code"]), (&"denied".into(), &"denied".into()));
+    // it has a process, which the launcher can look up
+    assert!(list["client"]["groups"].is_array() && list["client"]["executable"].is_string(), "{list}");
     before.assert_same(&procfs::Snapshot::of(target.pid()), "after denials");
     target.assert_intact();
 }
@@ -212,4 +219,52 @@ fn what_the_program_itself_protects_stays_resident() {
         assert!(procfs::resident_at(target.pid(), address) >= 256 * 1024, "{address:#x} was taken away");
     }
     daemon.client().restore(target.pid()).expect_status(0);
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_before_it_is_named_has_no_groups_on_record() {
+    use std::io::{Read, Write};
+    let daemon = Daemon::start();
+    let mut stream = std::os::unix::net::UnixStream::connect(daemon.socket()).expect("root may connect");
+    stream.write_all(&u32::MAX.to_le_bytes()).expect("the daemon listens");
+    stream.read_to_end(&mut Vec::new()).expect("the daemon closes the connection");
+    let records = daemon.audit();
+    let record = records.iter().rfind(|record| record["event"] == "protocol-violation").expect("a record");
+    assert_eq!(record["client"]["uid"], 0);
+    assert!(record["client"]["groups"].is_null(), "{record}");
+}
+
+#[test]
+fn a_memcr_with_file_capabilities_takes_no_policy_from_whoever_starts_it() {
+    let setup = Setup::new().way(Way::FileCapability);
+    let own = setup.scratch().directory_of(&cast().daemon, "own").join("policy.toml");
+    std::fs::write(&own, "version = 1\n").expect("cannot write a file");
+    memcr_tests::scratch::set_mode(&own, 0o644);
+    std::os::unix::fs::chown(&own, Some(cast().daemon.uid), None).expect("cannot chown");
+    let (status, said) = setup.arguments(&["--policy", &own.to_string_lossy()]).start_and_fail();
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("--policy") && said.contains("must belong to root or to user 0"), "{said}");
+    // without the capabilities it is the caller's own affair
+    Setup::new().way(Way::FileCapability).policy("version = 1\n").start();
+    let setup = Setup::new().way(Way::Ambient).arguments(&["--policy", "/dev/null"]);
+    let (_, said) = setup.start_and_fail();
+    assert!(said.contains("policy file /dev/null (--policy)"), "{said}");
+}
+
+#[test]
+fn the_kernel_names_root_on_no_socket_of_the_daemon() {
+    let daemon = Daemon::start();
+    let client = std::os::unix::net::UnixStream::connect(daemon.socket()).expect("root may connect");
+    assert_eq!(procfs::peer_uid(&client), cast().daemon.uid);
+    // both ends of the job channel: the launcher's descriptor 3, and whatever the broker has
+    let jobs = procfs::descriptor_of(daemon.launcher(), 3);
+    assert_eq!(procfs::peer_uid(&jobs), cast().daemon.uid);
+    for number in procfs::descriptors(daemon.pid()) {
+        let descriptor = procfs::descriptor_of(daemon.pid(), number);
+        if let Some(uid) = procfs::peer_uid_of_socket(&descriptor) {
+            // the connection that this test made, which the daemon has accepted, is root's
+            let ours = procfs::peer_pid(&descriptor) == std::process::id();
+            assert!(ours || uid != 0, "descriptor {number} names root");
+        }
+    }
 }

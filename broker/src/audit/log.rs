@@ -4,7 +4,7 @@ use super::record::{Event, Gap, Record, SCHEMA};
 use crate::error::{Attempt, BrokerError};
 use crate::standard_error::StandardError;
 use crate::startup::identity::Identity;
-use crate::startup::paths::{is, open_parent};
+use crate::startup::paths::{Place, Purpose, is, open_parent};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::fs::File;
@@ -13,7 +13,10 @@ use std::path::Path;
 use std::time::SystemTime;
 use tracing::error;
 
-/// The open log. A record is one write of one line.
+/// Back to the start of the line, and all of it erased (ECMA-48).
+const CLEAR_LINE: &[u8] = b"\r\x1b[K";
+
+/// The open log. A record is one line; in a file, one write.
 #[derive(Debug)]
 pub(crate) struct AuditLog {
     sink: Sink,
@@ -26,8 +29,8 @@ pub(crate) struct AuditLog {
 enum Sink {
     StandardError,
     File(File),
-    /// One shot on a terminal: the person who would read it sees the outcome as it is.
-    Nowhere,
+    /// One shot on a terminal, where a progress bar may stand on the line.
+    Terminal,
 }
 
 impl AuditLog {
@@ -36,9 +39,9 @@ impl AuditLog {
         Self::to(Sink::StandardError)
     }
 
-    /// Records are dropped.
-    pub(crate) fn nowhere() -> Self {
-        Self::to(Sink::Nowhere)
+    /// Records go to standard error, a terminal: each on a line of its own, whatever was drawn there.
+    pub(crate) fn terminal() -> Self {
+        Self::to(Sink::Terminal)
     }
 
     /// Records are appended to the file at `path`, which is made with mode 0600.
@@ -46,19 +49,22 @@ impl AuditLog {
     /// # Errors
     /// [`BrokerError`] when it can't be opened, or a stranger could read or change it.
     pub(crate) fn append_to(path: &Path, identity: &Identity) -> Result<Self, BrokerError> {
-        let (parent, name) = open_parent(path)?;
+        let place = Place { purpose: Purpose::AuditLog, path };
+        let (parent, name) = open_parent(place)?;
         // NONBLOCK: a named pipe without a reader must not stop us here
         let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
         let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = openat(&parent, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .attempt("open the audit log", path.display())?;
-        let status = fstat(&file).attempt("look at", path.display())?;
+            .attempt_at("open", place)?;
+        let status = fstat(&file).attempt_at("look at", place)?;
         let ours = identity.may_have_left(status.st_uid) || status.st_uid == nix::unistd::geteuid().as_raw();
-        if is(&status, SFlag::S_IFREG) && (!ours || status.st_mode & 0o022 != 0 || status.st_nlink != 1) {
+        // a device (/dev/null, a terminal) is what it is, whoever may write to it
+        let device = is(&status, SFlag::S_IFCHR);
+        if !device && (!ours || status.st_mode & 0o022 != 0 || status.st_nlink != 1) {
             return Err(BrokerError::Unsuitable {
-                path: path.display().to_string(),
+                path: place.to_string(),
                 reason: format!(
-                    "as an audit log it must belong to root or to the daemon's user, have one name, and be writable by its owner only (it is user {}'s, mode {:o}, {} names)",
+                    "it must belong to root or to the daemon's user, have one name, and be writable by its owner only: name another, or change that (it is user {}'s, mode {:o}, {} names)",
                     status.st_uid,
                     status.st_mode & 0o7777,
                     status.st_nlink
@@ -89,15 +95,17 @@ impl AuditLog {
     fn write_line(&mut self, event: Event<'_>) -> io::Result<()> {
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         let mut line = Vec::with_capacity(512);
+        if matches!(self.sink, Sink::Terminal) {
+            line.extend_from_slice(CLEAR_LINE);
+        }
         if self.torn {
             line.push(b'\n');
         }
         serde_json::to_writer(&mut line, &Record { schema: SCHEMA, time, event })?;
         line.push(b'\n');
         let written = match &mut self.sink {
-            Sink::StandardError => StandardError.write_all(&line),
+            Sink::StandardError | Sink::Terminal => StandardError.write_all(&line),
             Sink::File(file) => file.write_all(&line),
-            Sink::Nowhere => Ok(()),
         };
         self.torn = written.is_err();
         written
@@ -110,7 +118,7 @@ mod tests {
     use crate::audit::record::Stop;
     use nix::unistd::{getegid, geteuid};
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
     fn user() -> Identity {
         Identity { uid: geteuid(), gid: getegid(), changes: false }
@@ -143,6 +151,24 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         let refused = AuditLog::append_to(&path, &user()).unwrap_err();
         assert!(refused.to_string().contains("writable by its owner only"), "{refused}");
+    }
+
+    #[test]
+    fn a_named_pipe_of_a_stranger_is_refused_and_a_device_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit");
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
+        let _reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+        assert!(AuditLog::append_to(&path, &user()).is_ok());
+        fs::set_permissions(&path, Permissions::from_mode(0o622)).unwrap();
+        assert!(AuditLog::append_to(&path, &user()).is_err());
+        if geteuid().is_root() {
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            std::os::unix::fs::chown(&path, Some(61_991), None).unwrap();
+            let refused = AuditLog::append_to(&path, &user()).unwrap_err().to_string();
+            assert!(refused.contains("it is user 61991's"), "{refused}");
+        }
+        assert!(AuditLog::append_to(Path::new("/dev/null"), &user()).is_ok());
     }
 
     #[test]

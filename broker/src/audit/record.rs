@@ -104,17 +104,19 @@ pub(crate) enum Outcome {
 pub(crate) struct Client<'a> {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) groups: &'a [u32],
+    /// Null if nobody was asked for them.
+    pub(crate) groups: Option<&'a [u32]>,
     pub(crate) pid: i32,
     pub(crate) executable: Option<&'a str>,
 }
 
-impl<'a> From<&'a Peer> for Client<'a> {
-    fn from(peer: &'a Peer) -> Self {
+impl<'a> Client<'a> {
+    /// Of this peer, whose groups may not have been looked up.
+    pub(crate) fn of(peer: &'a Peer, looked_up: bool) -> Self {
         Self {
             uid: peer.uid,
             gid: peer.gid,
-            groups: &peer.groups,
+            groups: looked_up.then_some(peer.groups.as_slice()),
             pid: peer.pid,
             executable: peer.executable.as_deref(),
         }

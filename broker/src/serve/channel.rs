@@ -4,10 +4,10 @@
 use crate::sys::descriptors::{receive, send};
 use memcr_protocol::frame::{FrameError, Message, decode, encode};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use thiserror::Error;
 
 /// Why a channel can't be used further.
@@ -100,6 +100,15 @@ impl Channel {
     }
 }
 
+impl Drop for Channel {
+    /// Ends it at once, even if something keeps the socket itself open: workers wake their targets when
+    /// they see this end.
+    fn drop(&mut self) {
+        // fails if the other end is gone
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -154,5 +163,14 @@ mod tests {
         let mut buffer = [0; 256];
         assert_eq!(far.receive::<WorkerCommand>(&mut buffer).unwrap(), Some(WorkerCommand::Wake));
         assert!(matches!(far.receive::<WorkerCommand>(&mut buffer), Err(ChannelError::Closed)));
+    }
+
+    #[test]
+    fn an_end_is_closed_for_the_other_though_something_keeps_its_socket_open() {
+        let (channel, socket) = Channel::pair().unwrap();
+        let far = other(socket);
+        let _kept = channel.socket.try_clone().unwrap();
+        drop(channel);
+        assert!(matches!(far.receive::<WorkerCommand>(&mut [0; 256]), Err(ChannelError::Closed)));
     }
 }

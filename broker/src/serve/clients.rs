@@ -11,6 +11,7 @@ use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::Job;
 use memcr_protocol::subject::Peer;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::fmt::Display;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -24,6 +25,10 @@ const READS_AT_ONCE: usize = 8;
 const FRAMES_AT_ONCE: usize = 16;
 /// How long nobody is accepted when there are no descriptors left.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What clients are told to do about it.
+const LATER: &str = "try again later";
+/// Why a client makes room for another.
+const IDLE: &str = "this connection was idle the longest and makes room for another; connect again";
 
 impl Server {
     /// Takes a client that was not accepted but made here.
@@ -42,15 +47,18 @@ impl Server {
     pub(super) fn accept(&mut self) {
         for _ in 0..ACCEPTED_AT_ONCE {
             let Some(listener) = &self.listener else { return };
+            // each further client might bring more of them
+            if self.closer.unclosed() >= self.limits.unclosed {
+                self.pause_accepting("too many descriptors of clients can't be closed");
+                return;
+            }
             let client = match listener.accept() {
                 Ok(client) => client,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // it hung up before it was accepted
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    warn!("accept a client: {error}; no client is accepted for {} s", PAUSE.as_secs());
-                    self.accept_again = Some(Instant::now() + PAUSE);
-                    self.watch_listener(EpollFlags::empty());
+                    self.pause_accepting(error);
                     return;
                 }
             };
@@ -61,13 +69,26 @@ impl Server {
         }
     }
 
+    fn pause_accepting(&mut self, cause: impl Display) {
+        warn!("accept a client: {cause}; no client is accepted for {} s", PAUSE.as_secs());
+        self.accept_again = Some(Instant::now() + PAUSE);
+        self.watch_listener(EpollFlags::empty());
+    }
+
     fn admit(&mut self, connection: Connection) {
-        match self.limits.admit(connection.uid(), &self.connections) {
+        let uid = connection.uid();
+        if self.has_too_many_unclosed(uid) {
+            self.refuse(connection, &unclosed(uid));
+            return;
+        }
+        match self.limits.admit(uid, &self.connections) {
             Admission::Welcome => {}
-            Admission::InPlaceOf(silent) => self.part(silent),
+            Admission::InPlaceOf(idle) => self.dismiss(idle, IDLE),
             Admission::Refused => {
-                warn!("user {} has too many connections, or all have", connection.uid());
-                self.close_all(connection);
+                self.refuse(
+                    connection,
+                    &format!("user {uid}, or the daemon, has as many connections as it may, and none is idle; {LATER}"),
+                );
                 return;
             }
         }
@@ -77,11 +98,28 @@ impl Server {
                 self.connections.insert(id, connection);
                 self.ready.insert(id);
             }
-            Err(error) => {
-                warn!("{error}");
-                self.close_all(connection);
-            }
+            Err(error) => self.refuse(connection, &error.to_string()),
         }
+    }
+
+    /// Whether so many descriptors from this user can't be closed that no more are taken.
+    fn has_too_many_unclosed(&self, uid: u32) -> bool {
+        uid != 0 && self.closer.unclosed_of(uid) >= self.limits.unclosed_per_user
+    }
+
+    /// Turns away a client that was not admitted, with a word.
+    fn refuse(&self, mut connection: Connection, why: &str) {
+        warn!("a client of user {} is turned away: {why}", connection.uid());
+        connection.send(&limit(why));
+        self.close_all(connection);
+    }
+
+    /// Parts with a client that can't stay, with a word.
+    pub(super) fn dismiss(&mut self, id: u64, why: &str) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        debug!("a client of user {} can't stay: {why}", connection.uid());
+        connection.send(&limit(why));
+        self.part(id);
     }
 
     pub(super) fn connection_ready(&mut self, id: u64, events: EpollFlags) {
@@ -114,6 +152,12 @@ impl Server {
             if !connection.wanted().contains(EpollFlags::EPOLLIN) {
                 break;
             }
+            let uid = connection.uid();
+            if self.has_too_many_unclosed(uid) {
+                self.dismiss(id, &unclosed(uid));
+                return;
+            }
+            let Some(connection) = self.connections.get_mut(&id) else { return };
             match connection.read() {
                 Ok(Incoming::Bytes) => {}
                 Ok(Incoming::Nothing | Incoming::End) => break,
@@ -135,10 +179,10 @@ impl Server {
                 Ok(None) => return true,
                 Ok(Some(ClientFrame::Hello { version })) => self.greet(id, version),
                 Ok(Some(ClientFrame::Request { id: number, request })) => match &connection.stage {
-                    Stage::Ready { peer, known } => {
-                        let (peer, known) = (Rc::clone(peer), *known);
+                    Stage::Ready(asker) => {
+                        let asker = Rc::clone(asker);
                         connection.under_way += 1;
-                        self.request(id, number, request, peer, known);
+                        self.request(id, number, request, asker);
                     }
                     Stage::Greeting | Stage::Identifying | Stage::Parting => {
                         self.violated(id, &Violation::NoHello);
@@ -190,8 +234,8 @@ impl Server {
         connection.heard();
         let server = concat!("memcr ", env!("CARGO_PKG_VERSION")).to_owned();
         connection.send(&ServerFrame::Hello { version: VERSION, server });
-        if !connection.is_known() {
-            connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: false };
+        if !connection.has_process() {
+            connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
             return;
         }
         connection.stage = Stage::Identifying;
@@ -218,9 +262,7 @@ impl Server {
             // it is gone
             return;
         };
-        let known = peer.is_some();
-        let peer = peer.unwrap_or_else(|| connection.bare_peer());
-        connection.stage = Stage::Ready { peer: Rc::new(peer), known };
+        connection.stage = Stage::Ready(Rc::new(connection.asker(peer)));
         self.ready.insert(id);
     }
 
@@ -252,13 +294,16 @@ impl Server {
     fn violated(&mut self, id: u64, violation: &Violation) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let message = violation.to_string();
-        let peer = match &connection.stage {
-            Stage::Ready { peer, .. } => Rc::clone(peer),
-            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.bare_peer()),
+        let asker = match &connection.stage {
+            Stage::Ready(asker) => Rc::clone(asker),
+            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
         };
-        let client = Client::from(peer.as_ref());
+        let client = Client::of(&asker.peer, asker.looked_up);
         self.audit.write(Event::ProtocolViolation(ViolationRecord { client, message: &message }));
         connection.stage = Stage::Parting;
+        for descriptor in connection.take_foreign() {
+            self.closer.close(connection.uid(), descriptor);
+        }
         let failure = Failure::new(Code::Protocol, message);
         connection.send(&ServerFrame::Answer { id: 0, answer: Answer::Failed(failure) });
     }
@@ -275,8 +320,20 @@ impl Server {
     }
 
     fn close_all(&self, connection: Connection) {
+        let uid = connection.uid();
         for descriptor in connection.part() {
-            self.closer.close(descriptor);
+            self.closer.close(uid, descriptor);
         }
     }
+}
+
+fn unclosed(uid: u32) -> String {
+    format!(
+        "too many descriptors that clients of user {uid} sent can't be closed: whoever serves them keeps them open"
+    )
+}
+
+/// The last word to a client for which there is no room.
+fn limit(why: &str) -> ServerFrame {
+    ServerFrame::Answer { id: 0, answer: Answer::Failed(Failure::new(Code::Limit, why)) }
 }

@@ -1,7 +1,8 @@
 //! One client's connection: frames in, frames out, descriptors along with them, and bounds for all.
 
+use super::pending::Asker;
 use super::process::{Named, named_by};
-use crate::sys::descriptors::{receive, send};
+use crate::sys::descriptors::{holds_descriptors, receive, send};
 use memcr_protocol::client::{ClientFrame, ServerFrame};
 use memcr_protocol::frame::{Assembler, FrameError, encode};
 use memcr_protocol::subject::Peer;
@@ -26,7 +27,7 @@ const ENOUGH_OUTPUT: usize = 64 * 1024;
 /// Unread output with which the client is disconnected.
 const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
 /// How long a client may say nothing at first, or read nothing.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What the kernel says for a user that has no id in our user namespace.
 const UNKNOWN_USER: u32 = 65_534;
 
@@ -37,8 +38,8 @@ pub(crate) enum Stage {
     Greeting,
     /// The launcher is asked who it is.
     Identifying,
-    /// It may ask. `known` is false if the kernel can't name its user and process here.
-    Ready { peer: Rc<Peer>, known: bool },
+    /// It may ask.
+    Ready(Rc<Asker>),
     /// It is told its last, and then disconnected.
     Parting,
 }
@@ -88,6 +89,8 @@ pub(crate) struct Connection {
     no_more_input: bool,
     /// Since when it has said nothing, or read nothing; `None` while all is well.
     waiting_since: Option<Instant>,
+    /// When something went over it last.
+    active: Instant,
 }
 
 impl Connection {
@@ -109,6 +112,7 @@ impl Connection {
             output: VecDeque::new(),
             no_more_input: false,
             waiting_since: Some(Instant::now()),
+            active: Instant::now(),
         })
     }
 
@@ -119,18 +123,25 @@ impl Connection {
 
     /// Whether the kernel can name its user and process here (kernel-facts 9).
     pub(crate) fn is_known(&self) -> bool {
-        self.credentials.uid() != UNKNOWN_USER && self.credentials.pid() != 0
+        self.credentials.uid() != UNKNOWN_USER && self.has_process()
     }
 
-    /// What is known of it without asking the launcher.
-    pub(crate) fn bare_peer(&self) -> Peer {
-        Peer {
+    /// Whether its process has a number here, by which the launcher can look it up.
+    pub(crate) fn has_process(&self) -> bool {
+        self.credentials.pid() != 0
+    }
+
+    /// It, as the launcher looked it up: `None` if it couldn't, or wasn't asked.
+    pub(crate) fn asker(&self, found: Option<Peer>) -> Asker {
+        let (known, looked_up) = (self.is_known() && found.is_some(), found.is_some());
+        let peer = found.unwrap_or_else(|| Peer {
             uid: self.credentials.uid(),
             gid: self.credentials.gid(),
             groups: Vec::new(),
             pid: self.credentials.pid(),
             executable: None,
-        }
+        });
+        Asker { peer, known, looked_up }
     }
 
     /// Reads once.
@@ -159,6 +170,7 @@ impl Connection {
         match chunk.get(..received.length) {
             None | Some([]) => Ok(self.end_input()),
             Some(bytes) => {
+                self.active = Instant::now();
                 self.assembler.push(bytes);
                 Ok(Incoming::Bytes)
             }
@@ -221,6 +233,7 @@ impl Connection {
                 Ok(sent) => {
                     self.output.drain(..sent);
                     self.waiting_since = None;
+                    self.active = Instant::now();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.waiting_since.get_or_insert_with(Instant::now);
@@ -251,9 +264,9 @@ impl Connection {
         self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
     }
 
-    /// Since when it waits without having said hello.
-    pub(crate) fn ungreeted_since(&self) -> Option<Instant> {
-        matches!(self.stage, Stage::Greeting).then_some(self.waiting_since).flatten()
+    /// Since when nothing went over it, if nothing is under way for it either.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        (self.under_way == 0).then_some(self.active)
     }
 
     /// Whether time is running for it.
@@ -275,17 +288,19 @@ impl Connection {
             || self.output.len() >= ENOUGH_OUTPUT
     }
 
-    /// Takes everything that closing the socket would close with it: what the client sent and nobody
-    /// read may hold descriptors whose closing waits for the client.
+    /// Takes the descriptors that should not have been sent.
+    pub(crate) fn take_foreign(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.foreign)
+    }
+
+    /// Hangs up. What comes back is to be closed where nobody waits for it: foreign descriptors, and the
+    /// socket if there are descriptors in it that nobody read, which are closed with it.
     pub(crate) fn part(mut self) -> Vec<OwnedFd> {
-        // nothing more can come in; fails if the client is gone
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Read);
-        let mut rest = std::mem::take(&mut self.foreign);
-        let mut chunk = [0; CHUNK];
-        while let Ok(received) = receive(self.socket.as_fd(), &mut chunk, &mut rest) {
-            if received.length == 0 {
-                break;
-            }
+        let mut rest = self.take_foreign();
+        // nothing more can come in, and the client sees the end; fails if it is gone
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if holds_descriptors(self.socket.as_fd()) {
+            rest.push(self.socket);
         }
         rest
     }
@@ -294,6 +309,15 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// A client as if it were of this user.
+    pub(crate) fn of_user(socket: UnixStream, uid: u32) -> io::Result<Self> {
+        let credentials = libc::ucred { pid: 7, uid, gid: uid };
+        Ok(Self { credentials: credentials.into(), ..Self::new(socket)? })
     }
 }
 

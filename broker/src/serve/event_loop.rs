@@ -14,6 +14,8 @@ use tracing::info;
 const EVENTS: usize = 64;
 /// How often clients are looked at that keep us waiting, while there are any.
 const SWEEP: u16 = 1000;
+/// Why a client that keeps us waiting is disconnected.
+const OVERDUE: &str = "this client said nothing at first, or read nothing, for 30 s; connect again";
 /// How long clients may take to read their last answers when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -113,9 +115,9 @@ impl Server {
         }
         let tickets: Vec<_> = self.sleepers.keys().copied().collect();
         for ticket in tickets {
-            let next = self.sleepers.get_mut(&ticket).and_then(|sleeper| sleeper.target.take_next());
-            if let Some(next) = next {
-                self.conclude(&next.pending, None, None, Err(ending()));
+            let waiting = self.sleepers.get_mut(&ticket).map(|sleeper| sleeper.target.take_waiting());
+            for checkpoint in waiting.into_iter().flatten() {
+                self.conclude(&checkpoint.pending, None, None, Err(ending()));
             }
             self.command(ticket, &WorkerCommand::Wake, Vec::new());
         }
@@ -167,7 +169,7 @@ impl Server {
         let now = Instant::now();
         let overdue = self.connections.iter().filter(|(_, client)| client.is_overdue(now)).map(|(id, _)| *id);
         for id in overdue.collect::<Vec<_>>() {
-            self.part(id);
+            self.dismiss(id, OVERDUE);
         }
         if self.accept_again.is_some_and(|again| again <= now) {
             self.accept_again = None;

@@ -7,6 +7,7 @@
 //! | `requests` | what each request means |
 //! | `operations` | what launcher and workers report, and what follows from it |
 //! | `target` | the state of one target: pure |
+//! | `waiting` | checkpoints that wait for one target: pure |
 //! | `connection` | one client's connection |
 //! | `records` | requests as the audit log tells them |
 
@@ -22,6 +23,7 @@ mod process;
 mod records;
 mod requests;
 mod target;
+mod waiting;
 
 pub(crate) use event_loop::Turn;
 
@@ -91,6 +93,8 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Sleeper {
     target: Target,
+    /// The user who had it put to sleep.
+    owner: u32,
     /// `None` when the worker is gone or speaks nonsense.
     control: Option<Channel>,
     /// Whether epoll waits for room in `control`.

@@ -180,7 +180,7 @@ impl Server {
     fn ended(&mut self, ticket: u64, ending: Ending) {
         let Some(sleeper) = self.sleepers.get_mut(&ticket) else { return };
         debug!("the worker of process {} has ended: {ending:?}", sleeper.target.pid());
-        let (effects, next) = sleeper.target.ended(ending, &self.policy);
+        let (effects, waiting) = sleeper.target.ended(ending, &self.policy);
         self.apply(ticket, effects);
         if let Some(sleeper) = self.sleepers.remove(&ticket) {
             if let Some(control) = &sleeper.control {
@@ -189,9 +189,7 @@ impl Server {
             }
             self.by_pid.remove(&sleeper.target.pid());
         }
-        if let Some(next) = next {
-            self.start(next);
-        }
+        self.start_next(waiting);
     }
 
     /// Does what the state of a target asks for.

@@ -7,6 +7,16 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
+/// A client, as far as it has a name.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    pub(crate) peer: Peer,
+    /// Whether the kernel can name its user and process here; else it may nothing.
+    pub(crate) known: bool,
+    /// Whether the launcher was asked about it: `peer` has its groups and its program.
+    pub(crate) looked_up: bool,
+}
+
 /// A request that has not been answered yet.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -17,7 +27,7 @@ pub(crate) struct Pending {
     /// The client's id of it.
     pub(crate) id: u32,
     /// Who asks.
-    pub(crate) peer: Rc<Peer>,
+    pub(crate) asker: Rc<Asker>,
     /// What for.
     pub(crate) action: Action,
     /// The target; 0 if there is none, or it is not known.
@@ -49,10 +59,11 @@ pub(crate) fn not_asleep(pid: i32) -> Failure {
 
 /// What a denied client is told, in the worker's words: the rule, and nothing about the target.
 pub(crate) fn denial(action: Action, pid: i32, rule: &str) -> Failure {
-    let action = match action {
-        Action::Checkpoint | Action::Restore | Action::List => action.name(),
-        Action::Status => "see the state of",
+    let what = match action {
+        Action::Checkpoint | Action::Restore => format!("{} process {pid}", action.name()),
+        Action::Status => format!("see the state of process {pid}"),
+        Action::List => "list processes".to_owned(),
     };
-    let message = format!("the policy does not allow this client to {action} process {pid} (rule: {rule})");
+    let message = format!("the policy does not allow this client to {what} (rule: {rule})");
     Failure::new(Code::Denied, message)
 }

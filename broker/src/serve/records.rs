@@ -73,7 +73,7 @@ fn blank<'a>(pending: &'a Pending, facts: Option<&'a TargetFacts>, rule: Option<
     };
     Request {
         request: pending.number,
-        client: Client::from(pending.peer.as_ref()),
+        client: Client::of(&pending.asker.peer, pending.asker.looked_up),
         action: pending.action.name(),
         target,
         rule,

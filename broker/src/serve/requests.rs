@@ -6,7 +6,7 @@
 
 use super::channel::Channel;
 use super::event_loop::{Token, ending};
-use super::pending::{Checkpoint, Pending, Restore, denial, not_asleep};
+use super::pending::{Asker, Checkpoint, Pending, Restore, denial, not_asleep};
 use super::process::{Named, has_exited, named_by, public_facts};
 use super::target::Target;
 use super::{Server, Sleeper};
@@ -14,8 +14,9 @@ use memcr_protocol::client::{Answer, Completion, Request};
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::Job;
 use memcr_protocol::report::{Entry, State};
-use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use memcr_protocol::subject::{Action, TargetFacts};
 use nix::sys::epoll::EpollFlags;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -26,14 +27,7 @@ const UNKNOWN_PEER: &str = "client unknown here";
 
 impl Server {
     /// Does what a client asks, or sets about it.
-    pub(super) fn request(
-        &mut self,
-        connection: u64,
-        id: u32,
-        request: Request,
-        peer: Rc<Peer>,
-        known: bool,
-    ) {
+    pub(super) fn request(&mut self, connection: u64, id: u32, request: Request, asker: Rc<Asker>) {
         let action = match &request {
             Request::Checkpoint(_) => Action::Checkpoint,
             Request::Restore => Action::Restore,
@@ -42,14 +36,13 @@ impl Server {
         };
         self.last_request += 1;
         let number = self.last_request;
-        let mut pending = Pending { number, connection, id, peer, action, pid: 0, since: Instant::now() };
+        let known = asker.known;
+        let mut pending = Pending { number, connection, id, asker, action, pid: 0, since: Instant::now() };
         let target = if action == Action::List { Ok(None) } else { self.target_of(connection).map(Some) };
         if let Ok(Some((_, pid))) = &target {
             pending.pid = *pid;
         }
-        if !known && action == Action::List {
-            self.listed(&pending, None, Some(UNKNOWN_PEER), Vec::new());
-        } else if !known {
+        if !known {
             self.deny(&pending, None, UNKNOWN_PEER);
         } else if self.stopping.is_some() {
             self.conclude(&pending, None, None, Err(ending()));
@@ -106,10 +99,16 @@ impl Server {
             self.conclude(&checkpoint.pending, None, None, Err(failure));
             return;
         }
-        let Some(ticket) = self.by_pid.get(&pid).copied() else {
+        if !self.by_pid.contains_key(&pid) {
             self.start(checkpoint);
             return;
-        };
+        }
+        self.checkpoint_again(checkpoint);
+    }
+
+    /// A checkpoint of a process with a number of which there is a worker.
+    fn checkpoint_again(&mut self, checkpoint: Checkpoint) {
+        let Some(ticket) = self.by_pid.get(&checkpoint.pending.pid).copied() else { return };
         let Some(sleeper) = self.sleepers.get_mut(&ticket) else { return };
         let another = has_exited(sleeper.pidfd.as_fd()) && !has_exited(checkpoint.pidfd.as_fd());
         let effects = sleeper.target.ask_checkpoint(checkpoint, another, &self.policy);
@@ -130,11 +129,26 @@ impl Server {
         }
     }
 
+    /// Starts the first of those who waited for a worker to end; the others wait for this one.
+    pub(super) fn start_next(&mut self, waiting: VecDeque<Checkpoint>) {
+        for checkpoint in waiting {
+            if self.by_pid.contains_key(&checkpoint.pending.pid) {
+                self.checkpoint_again(checkpoint);
+            } else {
+                self.start(checkpoint);
+            }
+        }
+    }
+
     /// Has the launcher fork a worker for it.
-    pub(super) fn start(&mut self, checkpoint: Checkpoint) {
-        if self.sleepers.len() >= self.limits.targets {
-            let failure =
-                Failure::new(Code::Limit, format!("{} processes sleep already", self.sleepers.len()));
+    fn start(&mut self, checkpoint: Checkpoint) {
+        let uid = checkpoint.pending.asker.peer.uid;
+        if !self.limits.admits_target(uid, self.sleepers.values().map(|sleeper| sleeper.owner)) {
+            let message = format!(
+                "{} processes sleep already, as many as the daemon or user {uid} may have; wake some",
+                self.sleepers.len()
+            );
+            let failure = Failure::new(Code::Limit, message);
             self.conclude(&checkpoint.pending, None, None, Err(failure));
             return;
         }
@@ -171,10 +185,11 @@ impl Server {
         };
         let sent = launcher.send(&Job::Sleep { ticket, options }, descriptors);
         self.by_pid.insert(pending.pid, ticket);
+        let owner = pending.asker.peer.uid;
         let target = Target::new(pending);
         let control = Some(control);
-        self.sleepers
-            .insert(ticket, Sleeper { target, control, watched_for_room: false, pidfd, worker: None });
+        let sleeper = Sleeper { target, owner, control, watched_for_room: false, pidfd, worker: None };
+        self.sleepers.insert(ticket, sleeper);
         self.launcher_sent(sent);
         Ok(())
     }
@@ -205,7 +220,7 @@ impl Server {
             .filter(|sleeper| !has_exited(sleeper.pidfd.as_fd()) || has_exited(pidfd.as_fd()))
             .and_then(|sleeper| Some((sleeper.target.entry()?, sleeper.target.facts()?.clone())));
         let (entry, facts, rule) = if let Some((entry, facts)) = known {
-            let decision = self.policy.decide(&pending.peer, Action::Status, &facts);
+            let decision = self.policy.decide(&pending.asker.peer, Action::Status, &facts);
             if !decision.allowed {
                 self.deny(pending, Some(&facts), &decision.rule);
                 return;
@@ -235,13 +250,13 @@ impl Server {
         pidfd: &OwnedFd,
     ) -> Result<(TargetFacts, String), Option<(TargetFacts, String)>> {
         let facts = public_facts(pending.pid, pidfd.as_fd()).ok_or(None)?;
-        let decision = self.policy.decide(&pending.peer, pending.action, &facts);
+        let decision = self.policy.decide(&pending.asker.peer, pending.action, &facts);
         if decision.allowed { Ok((facts, decision.rule)) } else { Err(Some((facts, decision.rule))) }
     }
 
     fn list(&mut self, pending: &Pending) {
         let visible = |sleeper: &Sleeper| {
-            let decision = self.policy.decide(&pending.peer, Action::List, sleeper.target.facts()?);
+            let decision = self.policy.decide(&pending.asker.peer, Action::List, sleeper.target.facts()?);
             if decision.allowed { sleeper.target.entry() } else { None }
         };
         let mut entries: Vec<_> = self.sleepers.values().filter_map(visible).collect();

@@ -1,7 +1,10 @@
 //! One target from the first request until its worker has ended: what may be asked of it when, and
 //! who is answered what. No IO: everything that is to be done comes out as [`Effect`]s.
 
+mod checkpoints;
+
 use super::pending::{Checkpoint, Pending, Restore, denial, not_asleep};
+use super::waiting::Waiting;
 use memcr_policy::Policy;
 use memcr_protocol::client::Completion;
 use memcr_protocol::code::{Code, Failure};
@@ -68,14 +71,16 @@ pub(crate) struct Target {
     since: Instant,
     facts: Option<TargetFacts>,
     rule: Option<String>,
+    /// Whether the worker allowed the checkpoint: until then a stranger may have asked for it.
+    allowed: bool,
     sandbox: Option<Sandbox>,
     guard: Option<Guard>,
     sleep: Option<SleepReport>,
     checkpoint: Option<Pending>,
     restores: VecDeque<WaitingRestore>,
     last_ticket: u64,
-    /// A checkpoint of the same process (or of the next with this pid), for when the worker has ended.
-    next: Option<Checkpoint>,
+    /// Checkpoints of the same process (or of the next with this pid), for when the worker has ended.
+    waiting: Waiting,
 }
 
 impl Target {
@@ -87,13 +92,14 @@ impl Target {
             since: Instant::now(),
             facts: None,
             rule: None,
+            allowed: false,
             sandbox: None,
             guard: None,
             sleep: None,
             checkpoint: Some(checkpoint),
             restores: VecDeque::new(),
             last_ticket: 0,
-            next: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -137,40 +143,6 @@ impl Target {
         })
     }
 
-    /// A checkpoint of a process with this pid. `another` says that it is known to be another process.
-    pub(crate) fn ask_checkpoint(
-        &mut self,
-        checkpoint: Checkpoint,
-        another: bool,
-        policy: &Policy,
-    ) -> Vec<Effect> {
-        let pid = self.pid;
-        if another || self.phase == Phase::Ending {
-            if self.next.is_none() {
-                self.next = Some(checkpoint);
-                return Vec::new();
-            }
-            let busy = Failure::new(Code::Busy, format!("another checkpoint of process {pid} waits already"));
-            return vec![answer(checkpoint.pending, None, Err(busy))];
-        }
-        let mut rule = None;
-        if let Some(facts) = &self.facts {
-            let decision = policy.decide(&checkpoint.pending.peer, Action::Checkpoint, facts);
-            if !decision.allowed {
-                return vec![deny(checkpoint.pending, decision.rule)];
-            }
-            rule = Some(decision.rule);
-        }
-        let failure = match self.phase {
-            Phase::Asleep => Failure::new(Code::AlreadyAsleep, format!("process {pid} is asleep already")),
-            Phase::Attaching | Phase::Dumping | Phase::Ending => {
-                Failure::new(Code::Busy, format!("process {pid} is being put to sleep already"))
-            }
-            Phase::Restoring => Failure::new(Code::Busy, format!("process {pid} is being woken")),
-        };
-        vec![answer(checkpoint.pending, rule, Err(failure))]
-    }
-
     /// A restore of this process.
     pub(crate) fn ask_restore(&mut self, restore: Restore, policy: &Policy) -> Vec<Effect> {
         if self.phase == Phase::Ending {
@@ -199,11 +171,12 @@ impl Target {
         match event {
             WorkerEvent::Subjects { peer: _, target } => {
                 self.facts = Some(target);
-                self.order_next_restore(policy)
+                self.refuse_waiting(policy).into_iter().chain(self.order_next_restore(policy)).collect()
             }
-            WorkerEvent::Decided { rule, allowed: _ } => {
+            WorkerEvent::Decided { rule, allowed } => {
                 self.rule = Some(rule);
-                Vec::new()
+                self.allowed = allowed;
+                self.refuse_waiting(policy)
             }
             WorkerEvent::Confined { sandbox, guard } => {
                 (self.sandbox, self.guard) = (Some(sandbox), Some(guard));
@@ -236,8 +209,8 @@ impl Target {
         self.advance(Phase::Restoring);
     }
 
-    /// The worker has ended: answers what nobody answered, and gives out the checkpoint that waits.
-    pub(crate) fn ended(&mut self, ending: Ending, policy: &Policy) -> (Vec<Effect>, Option<Checkpoint>) {
+    /// The worker has ended: answers what nobody answered, and gives out the checkpoints that wait.
+    pub(crate) fn ended(&mut self, ending: Ending, policy: &Policy) -> (Vec<Effect>, VecDeque<Checkpoint>) {
         let pid = self.pid;
         let effects = if self.phase == Phase::Ending {
             Vec::new()
@@ -261,12 +234,12 @@ impl Target {
             };
             self.finish(&Last::Failed(failure), policy)
         };
-        (effects, self.next.take())
+        (effects, self.waiting.take())
     }
 
-    /// Takes back the checkpoint that waits for the worker to end.
-    pub(crate) fn take_next(&mut self) -> Option<Checkpoint> {
-        self.next.take()
+    /// Takes back the checkpoints that wait for the worker to end.
+    pub(crate) fn take_waiting(&mut self) -> VecDeque<Checkpoint> {
+        self.waiting.take()
     }
 
     /// Whether its memory is in the image, so that it is lost if nobody restores it.
@@ -329,7 +302,7 @@ impl Target {
         let mut effects = Vec::new();
         while let Some(first) = self.restores.front_mut() {
             let Some(client) = first.client.take() else { break };
-            let decision = policy.decide(&first.pending.peer, Action::Restore, facts);
+            let decision = policy.decide(&first.pending.asker.peer, Action::Restore, facts);
             if decision.allowed {
                 effects.push(Effect::Order { ticket: first.ticket, client });
                 break;
@@ -375,7 +348,7 @@ impl Target {
         let rule = match (restore.allowed, &self.facts) {
             (Some(rule), _) => Some(rule),
             (None, Some(facts)) => {
-                let decision = policy.decide(&restore.pending.peer, Action::Restore, facts);
+                let decision = policy.decide(&restore.pending.asker.peer, Action::Restore, facts);
                 if !decision.allowed {
                     return deny(restore.pending, decision.rule);
                 }

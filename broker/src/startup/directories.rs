@@ -1,15 +1,13 @@
 //! Image directories: opened once, before privileges are dropped, and known by descriptor from then on.
 
 use super::identity::Identity;
-use super::paths::{is, open_directory};
+use super::paths::{Place, Purpose, is, open_directory};
 use crate::error::{Attempt, BrokerError};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::{
-    AccessFlags, Gid, Uid, faccessat, fchown, getegid, getgroups, setegid, seteuid, setgroups,
-};
+use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchown};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -50,32 +48,22 @@ impl ImageDirectories {
 }
 
 fn open_for(name: &str, identity: &Identity) -> Result<OwnedFd, BrokerError> {
-    let directory = open_directory(Path::new(name))?;
-    match creation(&directory, identity)? {
+    let place = place(name);
+    let directory = open_directory(place)?;
+    // by the kernel's own judgement, which knows of access lists, read-only mounts and security modules
+    let may = identity
+        .acting(|| faccessat(&directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS))?;
+    match may {
         Ok(()) => Ok(directory),
         Err(Errno::EACCES | Errno::EPERM) if identity.changes => {
             private_subdirectory(name, &directory, identity)
         }
-        Err(cause) => Err(cause).attempt("create files in", name),
+        Err(cause) => Err(cause).attempt_at("create files in", place),
     }
 }
 
-/// Whether the final user may create files in `directory`, by the kernel's own judgement (which
-/// knows of access lists, read-only mounts and security modules).
-fn creation(directory: &OwnedFd, identity: &Identity) -> Result<Result<(), Errno>, BrokerError> {
-    let ask = || faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS);
-    if !identity.changes {
-        return Ok(ask());
-    }
-    let (group, groups) = (getegid(), getgroups().attempt("read", "supplementary groups")?);
-    setgroups(&[]).attempt("drop", "supplementary groups")?;
-    setegid(identity.gid).attempt("become for a moment", format_args!("group {}", identity.gid))?;
-    seteuid(identity.uid).attempt("become for a moment", format_args!("user {}", identity.uid))?;
-    let answer = ask();
-    seteuid(Uid::from_raw(0)).attempt("become again", "root")?;
-    setegid(group).attempt("become again", format_args!("group {group}"))?;
-    setgroups(&groups).attempt("take again", "supplementary groups")?;
-    Ok(answer)
+fn place(name: &str) -> Place<'_> {
+    Place { purpose: Purpose::ImageDirectory, path: Path::new(name) }
 }
 
 /// `memcr-UID` in `parent`, private to that user.
@@ -96,22 +84,22 @@ fn private_subdirectory(
         let made = match mkdirat(parent, name.as_str(), Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
-            Err(cause) => return Err(cause).attempt("make", path),
+            Err(cause) => return Err(cause).attempt_at("make", place(&path)),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let opened = match openat(parent, name.as_str(), flags, Mode::empty()) {
             Ok(opened) => opened,
             // swapped for something else, or somebody's link or file
             Err(Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT) => continue,
-            Err(cause) => return Err(cause).attempt("open", path),
+            Err(cause) => return Err(cause).attempt_at("open", place(&path)),
         };
-        if take(&opened, made, identity.uid, identity.gid).attempt("give away", &path)? {
+        if take(&opened, made, identity.uid, identity.gid).attempt_at("give away", place(&path))? {
             info!("user {} may not create files in {parent_name}: images go to {path}", identity.uid);
             return Ok(opened);
         }
     }
     Err(BrokerError::Unsuitable {
-        path: format!("{parent_name}/{usual}"),
+        path: place(&format!("{parent_name}/{usual}")).to_string(),
         reason: format!("is not a private directory of user {}; remove it", identity.uid),
     })
 }
@@ -146,7 +134,7 @@ fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::unistd::geteuid;
+    use nix::unistd::{getegid, geteuid};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 

@@ -3,13 +3,21 @@
 use crate::error::{Attempt, BrokerError};
 use memcr_policy::Names;
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgid, getuid};
+use nix::unistd::{
+    Gid, Group, Uid, User, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
+};
 use std::collections::HashSet;
 use std::fs;
 use tracing::warn;
 
 /// Account that is used if there is one and no other is named.
 const ACCOUNT: &str = "memcr";
+
+/// -1: chown(2) takes it for "leave the group as it is".
+const NO_GROUP: u32 = u32::MAX;
+
+/// What the kernel shows for a group that has no number in our user namespace (kernel-facts 9).
+const OVERFLOW_GROUP: u32 = 65_534;
 
 /// User ids that systemd keeps for users made on the fly; a sane system has no accounts there.
 const UNUSED: std::ops::RangeInclusive<u32> = 61_184..=65_519;
@@ -26,6 +34,25 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// Does something with this as the effective user and group, and no other group; then it is root again.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when it can't become that, or not again what it was.
+    pub(crate) fn acting<T>(&self, act: impl FnOnce() -> T) -> Result<T, BrokerError> {
+        if !self.changes {
+            return Ok(act());
+        }
+        let (group, groups) = (getegid(), getgroups().attempt("read", "supplementary groups")?);
+        setgroups(&[]).attempt("drop", "supplementary groups")?;
+        setegid(self.gid).attempt("become for a moment", format_args!("group {}", self.gid))?;
+        seteuid(self.uid).attempt("become for a moment", format_args!("user {}", self.uid))?;
+        let done = act();
+        seteuid(Uid::from_raw(0)).attempt("become again", "root")?;
+        setegid(group).attempt("become again", format_args!("group {group}"))?;
+        setgroups(&groups).attempt("take again", "supplementary groups")?;
+        Ok(done)
+    }
+
     /// Whether files of this user may be ours: root's (who starts us), our own, or those of an
     /// earlier daemon that took another unused number.
     pub(crate) fn may_have_left(&self, owner: u32) -> bool {
@@ -125,14 +152,22 @@ fn users_of_processes() -> HashSet<u32> {
 /// The group id of `group`, a name or a number.
 ///
 /// # Errors
-/// [`BrokerError::Identity`] when there is no such group.
+/// [`BrokerError::Identity`] when there is no such group, or its number stands for none.
 pub(crate) fn group(group: &str) -> Result<u32, BrokerError> {
-    match group.parse() {
-        Ok(number) => Ok(number),
+    let refused = |why: &str| BrokerError::Identity(format!("-g {group}: {why}"));
+    let number = match group.parse() {
+        Ok(number) => number,
         Err(_) => Group::from_name(group)
             .attempt("look up the group", group)?
             .map(|found| found.gid.as_raw())
-            .ok_or_else(|| BrokerError::Identity(format!("-g {group}: no such group"))),
+            .ok_or_else(|| refused("no such group"))?,
+    };
+    match number {
+        NO_GROUP => Err(refused("this number means \"no group\" to the kernel; give another group")),
+        OVERFLOW_GROUP => Err(refused(
+            "the kernel shows this group for everybody whose group has no number here; give another group",
+        )),
+        number => Ok(number),
     }
 }
 
@@ -162,6 +197,21 @@ mod tests {
     fn an_unknown_user_is_an_error_that_names_it() {
         let refused = named("no-such-user-here").unwrap_err();
         assert_eq!(refused.to_string(), "--user no-such-user-here: no such user");
+    }
+
+    #[test]
+    fn a_group_that_stands_for_none_or_for_anybody_is_refused() {
+        for number in ["4294967295", "65534", "4294967296", "-1"] {
+            assert!(
+                group(number).unwrap_err().to_string().starts_with(&format!("-g {number}: ")),
+                "{number}"
+            );
+        }
+        if let Ok(Some(nobody)) = Group::from_gid(Gid::from_raw(65_534)) {
+            assert!(group(&nobody.name).is_err());
+        }
+        assert_eq!(group("4294967294").unwrap(), 4_294_967_294);
+        assert_eq!(group("0").unwrap(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Finding, starting and setting up the launcher, while there still are privileges to hand over.
 
 use super::identity::Identity;
+use super::paths::{Place, Purpose};
 use super::policy::PolicyFile;
 use crate::error::{Attempt, BrokerError};
 use crate::serve::channel::{Channel, ChannelError};
@@ -18,7 +19,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use tracing::warn;
 
 /// Name of the program.
 const PROGRAM: &str = "memcr-worker";
@@ -69,7 +69,9 @@ pub(crate) fn start(
 ) -> Result<Launcher, BrokerError> {
     let program = find(program)?;
     let name = program.display().to_string();
-    let (channel, job) = Channel::pair().attempt("make", "the job channel")?;
+    // made as the daemon, so that the kernel names nobody else at its ends: not root, whom a captured broker
+    // could pretend to be by it
+    let (channel, job) = identity.acting(Channel::pair)?.attempt("make", "the job channel")?;
     let null =
         open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).attempt("open", "/dev/null")?;
     let path = CString::new(program.as_os_str().as_bytes())
@@ -84,12 +86,6 @@ pub(crate) fn start(
         set_capabilities: permitted(Capability::CAP_SETPCAP),
         last_capability: last_capability(),
     };
-    if plan.keep == 0 {
-        warn!(
-            "no CAP_SYS_PTRACE: only processes of user {} can be put to sleep, as far as the system lets that user trace them",
-            identity.uid
-        );
-    }
     let pid =
         spawn(plan).map_err(|cause| BrokerError::Spawn { program: name.clone(), cause: cause.into() })?;
     let mut launcher = Launcher { channel, pid: pid.as_raw() };
@@ -145,7 +141,8 @@ fn find(program: Option<&Path>) -> Result<PathBuf, BrokerError> {
                     .into(),
             ));
         }
-        return program.canonicalize().attempt("find", program.display());
+        let place = Place { purpose: Purpose::Worker, path: program };
+        return program.canonicalize().attempt_at("find", place);
     }
     let own = fs::read_link("/proc/self/exe").attempt("read the link", "/proc/self/exe")?;
     let folder = own.parent().unwrap_or(Path::new("/"));

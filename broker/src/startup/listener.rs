@@ -2,7 +2,7 @@
 //! place of anything that isn't a dead socket of ours.
 
 use super::identity::Identity;
-use super::paths::{is, open_parent};
+use super::paths::{Place, Purpose, is, open_parent};
 use crate::error::{Attempt, BrokerError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -32,15 +32,17 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Binds `path` and listens. Mode 0660 and group `group`, or mode 0666 without a group: then
-    /// anybody may connect, be named by the kernel, and be told what the policy says.
+    /// Binds `path`. Mode 0660 and group `group`, or mode 0666 without a group: then
+    /// anybody may connect, be named by the kernel, and be told what the policy says. Nobody can connect
+    /// before [`Listener::listen`].
     ///
     /// # Errors
     /// [`BrokerError`] when `path` is taken, or can't be bound.
     pub(crate) fn bind(path: &Path, group: Option<u32>, identity: &Identity) -> Result<Self, BrokerError> {
-        let (parent, name) = open_parent(path)?;
-        let address = UnixAddr::new(path).attempt("use as a socket's name", path.display())?;
-        make_room(path, &address, &parent, &name, identity)?;
+        let place = place(path);
+        let (parent, name) = open_parent(place)?;
+        let address = UnixAddr::new(path).attempt_at("name", place)?;
+        make_room(place, &address, &parent, &name, identity)?;
         let socket =
             socket(AddressFamily::Unix, SockType::Stream, FLAGS, None).attempt("make", "a socket")?;
         let others =
@@ -48,13 +50,21 @@ impl Listener {
         let before = umask(others);
         let bound = bind(socket.as_raw_fd(), &address);
         umask(before);
-        bound.attempt("bind", path.display())?;
-        // until listen() nobody can connect
-        let status = give(&parent, &name, group, identity).attempt("give away", path.display())?;
-        let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
-        listen(&socket, backlog).attempt("listen on", path.display())?;
+        bound.attempt_at("bind", place)?;
+        let status = give(&parent, &name, group, identity).attempt_at("give away", place)?;
         let inode = (status.st_dev, status.st_ino);
         Ok(Self { socket: socket.into(), parent, name, path: path.to_owned(), inode })
+    }
+
+    /// Listens, as whoever this process is now: to clients, and on the sockets that they connected, the
+    /// kernel names the one who called listen(2). It must never be root, since a captured broker could
+    /// pass such a socket for a client of root's.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the kernel refuses.
+    pub(crate) fn listen(&self) -> Result<(), BrokerError> {
+        let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+        listen(&self.socket, backlog).attempt_at("listen on", place(&self.path))
     }
 
     /// The next client that waits.
@@ -91,6 +101,10 @@ impl Listener {
     }
 }
 
+fn place(path: &Path) -> Place<'_> {
+    Place { purpose: Purpose::Socket, path }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -120,7 +134,7 @@ fn give(
 
 /// Removes a socket that a daemon of ours left; refuses everything else.
 fn make_room(
-    path: &Path,
+    place: Place<'_>,
     address: &UnixAddr,
     parent: &OwnedFd,
     name: &OsString,
@@ -128,20 +142,20 @@ fn make_room(
 ) -> Result<(), BrokerError> {
     let status = match fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::ENOENT) => return Ok(()),
-        other => other.attempt("look at", path.display())?,
+        other => other.attempt_at("look at", place)?,
     };
     let unsuitable =
-        |reason: &str| BrokerError::Unsuitable { path: path.display().to_string(), reason: reason.into() };
+        |reason: &str| BrokerError::Unsuitable { path: place.to_string(), reason: reason.into() };
     if !is(&status, SFlag::S_IFSOCK) {
-        return Err(unsuitable("exists and is not a socket; memcr does not remove it"));
+        return Err(unsuitable("exists and is not a socket; memcr does not remove it: name another path"));
     }
     if !identity.may_have_left(status.st_uid) {
-        return Err(unsuitable("is a socket of another user; memcr does not remove it"));
+        return Err(unsuitable("is a socket of another user; memcr does not remove it: name another path"));
     }
     match probe(address)? {
-        Probe::Dead => remove_same(parent, name, &status).attempt("remove", path.display()),
-        Probe::Alive => Err(BrokerError::InUse { path: path.display().to_string() }),
-        Probe::Unknown(cause) => Err(cause).attempt("find out who listens on", path.display()),
+        Probe::Dead => remove_same(parent, name, &status).attempt_at("remove", place),
+        Probe::Alive => Err(BrokerError::InUse { path: place.to_string() }),
+        Probe::Unknown(cause) => Err(cause).attempt_at("find out who listens on", place),
     }
 }
 
@@ -195,6 +209,16 @@ mod tests {
         assert!(!path.exists());
         let _listener = Listener::bind(&path, None, &user()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+    }
+
+    #[test]
+    fn nobody_can_connect_before_it_listens() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let listener = Listener::bind(&path, None, &user()).unwrap();
+        assert!(UnixStream::connect(&path).is_err());
+        listener.listen().unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
     let identity = identity::choose(arguments.user.as_deref())?;
-    let listen_group = arguments.listen_gid.as_deref().map(identity::group).transpose()?;
+    // without a socket there are no members to whom it could give anything
+    let listen_gid = arguments.listen_gid.as_deref().filter(|_| arguments.listen.is_some());
+    let listen_group = listen_gid.map(identity::group).transpose()?;
     let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group)?;
     let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
     let audit = open_audit_log(arguments, &identity)?;
@@ -110,7 +112,7 @@ fn raise_descriptor_limit() -> u64 {
 fn open_audit_log(arguments: &Arguments, identity: &Identity) -> Result<AuditLog, BrokerError> {
     match &arguments.audit_log {
         Some(path) => AuditLog::append_to(path, identity),
-        None if arguments.pid.is_some() && std::io::stderr().is_terminal() => Ok(AuditLog::nowhere()),
+        None if arguments.pid.is_some() && std::io::stderr().is_terminal() => Ok(AuditLog::terminal()),
         None => Ok(AuditLog::standard_error()),
     }
 }

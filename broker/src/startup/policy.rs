@@ -1,13 +1,16 @@
 //! The policy: the file that was named, or the built-in one.
 
 use super::identity::SystemNames;
+use super::paths::{Place, Purpose};
 use crate::error::{Attempt, BrokerError};
+use crate::sys::process::has_more_rights_than_its_caller;
 use memcr_policy::{Policy, SIZE_LIMIT};
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::geteuid;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A policy file: read for the broker, and open for the launcher, which reads it itself.
@@ -30,34 +33,48 @@ pub(crate) fn load(
     let Some(path) = path else {
         return Ok((Policy::builtin(listen_group), None));
     };
-    let name = path.display().to_string();
+    let place = Place { purpose: Purpose::PolicyFile, path };
     // NONBLOCK: a named pipe without a writer must not stop us here
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let mut file = File::from(open(path, flags, Mode::empty()).attempt("open the policy file", &name)?);
-    let status = fstat(&file).attempt("look at", &name)?;
-    if (status.st_uid != 0 && status.st_uid != geteuid().as_raw()) || status.st_mode & 0o022 != 0 {
-        let reason = format!(
-            "as a policy file it must belong to root or to the user who starts memcr, and be writable by its owner only (it is user {}'s, mode {:o})",
-            status.st_uid,
-            status.st_mode & 0o7777
-        );
-        return Err(BrokerError::Unsuitable { path: name, reason });
-    }
+    let mut file = File::from(open(path, flags, Mode::empty()).attempt_at("open", place)?);
+    let status = fstat(&file).attempt_at("look at", place)?;
+    require_trusted(&status, trusted_owner()?, place)?;
     let mut text = Vec::new();
     let limit = u64::try_from(SIZE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    Read::by_ref(&mut file).take(limit).read_to_end(&mut text).attempt("read", &name)?;
-    file.rewind().attempt("rewind", &name)?;
-    let text = String::from_utf8(text)
-        .map_err(|_| BrokerError::Unsuitable { path: name.clone(), reason: "is not UTF-8 text".into() })?;
-    let policy = Policy::parse(&text, &SystemNames)
-        .map_err(|cause| BrokerError::Policy { path: name.clone(), cause })?;
-    Ok((policy, Some(PolicyFile { path: name, file })))
+    Read::by_ref(&mut file).take(limit).read_to_end(&mut text).attempt_at("read", place)?;
+    file.rewind().attempt_at("rewind", place)?;
+    let policy = Policy::parse_bytes(&text, &SystemNames)
+        .map_err(|cause| BrokerError::Policy { path: place.to_string(), cause })?;
+    Ok((policy, Some(PolicyFile { path: path.display().to_string(), file })))
+}
+
+/// Whose policy counts besides root's: that of the user who starts memcr, unless this memcr has file
+/// capabilities. Then it has more rights than that user, who must not say who may use them; the owner of
+/// the program may.
+fn trusted_owner() -> Result<u32, BrokerError> {
+    if !has_more_rights_than_its_caller() {
+        return Ok(geteuid().as_raw());
+    }
+    // the kernel's link to the file that runs, whatever its name stands for by now
+    Ok(fs::metadata("/proc/self/exe").attempt("look at", "/proc/self/exe")?.uid())
+}
+
+fn require_trusted(status: &FileStat, owner: u32, place: Place<'_>) -> Result<(), BrokerError> {
+    if (status.st_uid == 0 || status.st_uid == owner) && status.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let reason = format!(
+        "it must belong to root or to user {owner}, and be writable by its owner only: change that, or name another (it is user {}'s, mode {:o})",
+        status.st_uid,
+        status.st_mode & 0o7777
+    );
+    Err(BrokerError::Unsuitable { path: place.to_string(), reason })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -66,7 +83,22 @@ mod tests {
         let path = place.path().join("policy.toml");
         fs::write(&path, "version = 1\nnonsense = true\n").unwrap();
         let refused = load(Some(&path), None).unwrap_err().to_string();
-        assert!(refused.starts_with(&format!("{}: line 2", path.display())), "{refused}");
+        assert!(
+            refused.starts_with(&format!("policy file {} (--policy): line 2", path.display())),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_an_error_with_its_line_and_a_long_file_one_of_its_length() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("policy.toml");
+        fs::write(&path, b"version = 1\n# caf\xe9\n").unwrap();
+        let refused = load(Some(&path), None).unwrap_err().to_string();
+        assert!(refused.contains("line 2, column 6: not UTF-8 text"), "{refused}");
+        fs::write(&path, [0xe9; SIZE_LIMIT + 1]).unwrap();
+        let refused = load(Some(&path), None).unwrap_err().to_string();
+        assert!(refused.contains("longer than"), "{refused}");
     }
 
     #[test]

@@ -58,6 +58,46 @@ pub(crate) fn receive(
     })
 }
 
+/// Whether a message with descriptors waits in `socket`, into which nothing more comes. Bytes before
+/// it may be thrown away; no descriptor is received, which would fill our table, or closed, which may wait.
+pub(crate) fn holds_descriptors(socket: BorrowedFd<'_>) -> bool {
+    let mut chunk = [0; 8 * 1024];
+    loop {
+        match receive_bytes(socket, &mut chunk, libc::MSG_PEEK) {
+            Ok((0, _)) => return false,
+            // exactly these: the next ones may come with a descriptor
+            Ok((plain, false)) => {
+                let bytes = chunk.get_mut(..plain).unwrap_or_default();
+                if receive_bytes(socket, bytes, 0).is_err() {
+                    return true;
+                }
+            }
+            // told only once nothing is left
+            Err(error) if is_empty(&error) => return false,
+            Ok((_, true)) | Err(_) => return true,
+        }
+    }
+}
+
+fn is_empty(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset)
+}
+
+/// Receives bytes without descriptors; whether there were some with them, which are lost unless it is a peek.
+fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, bool)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain data for which all zeros is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    let length = retry(|| {
+        // SAFETY: `message` points to `part` and `buffer`, which outlive the call and have the stated length.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) }
+    })?;
+    // the kernel's word for descriptors that found no room
+    Ok((length, message.msg_flags & libc::MSG_CTRUNC != 0))
+}
+
 fn take_descriptors(message: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
     // SAFETY: recvmsg filled in `message`, whose control buffer is still alive; the CMSG macros stay within its
     // msg_controllen, and each descriptor in it is new and owned by nobody else.
@@ -194,6 +234,25 @@ mod tests {
         let too_many = [left.as_fd(); MAX_DESCRIPTORS + 1];
         let refused = send(left.as_fd(), b"x", &too_many).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn descriptors_that_wait_are_found_behind_any_bytes_and_stay_where_they_are() {
+        let (left, right) = UnixStream::pair().unwrap();
+        for _ in 0..100 {
+            send(left.as_fd(), &[7; 500], &[]).unwrap();
+        }
+        send(left.as_fd(), b"x", &[left.as_fd()]).unwrap();
+        send(left.as_fd(), b"y", &[]).unwrap();
+        assert!(holds_descriptors(right.as_fd()) && holds_descriptors(right.as_fd()));
+        let (mut buffer, mut descriptors) = ([0; 16], Vec::new());
+        while descriptors.is_empty() {
+            receive(right.as_fd(), &mut buffer, &mut descriptors).unwrap();
+        }
+        assert_eq!(descriptors.len(), 1);
+        assert!(!holds_descriptors(right.as_fd()));
+        drop((left, descriptors));
+        assert!(!holds_descriptors(right.as_fd()));
     }
 
     #[test]

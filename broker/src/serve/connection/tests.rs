@@ -51,13 +51,31 @@ fn a_pidfd_stays_with_its_frame() {
 }
 
 #[test]
-fn a_descriptor_that_is_no_pidfd_is_a_violation_and_is_handed_out_to_be_closed_elsewhere() {
+fn a_descriptor_that_is_no_pidfd_is_a_violation_and_is_closed_elsewhere() {
     let (client, mut connection) = connected();
     let file = File::open("/dev/null").unwrap();
     send(client.as_fd(), &hello(), &[file.as_fd()]).unwrap();
     assert!(matches!(connection.read(), Err(Violation::ForeignDescriptor)));
-    send(client.as_fd(), b"unread", &[file.as_fd(), file.as_fd()]).unwrap();
-    assert_eq!(connection.part().len(), 3);
+    assert_eq!((connection.take_foreign().len(), connection.take_foreign().len()), (1, 0));
+    assert!(connection.part().is_empty());
+}
+
+#[test]
+fn descriptors_that_nobody_read_take_one_place_and_bytes_none() {
+    let (client, mut connection) = connected();
+    let file = File::open("/dev/null").unwrap();
+    for _ in 0..20 {
+        send(client.as_fd(), b"unread", &[file.as_fd(), file.as_fd()]).unwrap();
+    }
+    assert!(connection.send(&answer()));
+    let rest = connection.part();
+    assert_eq!(rest.len(), 1);
+    let mut text = Vec::new();
+    (&client).read_to_end(&mut text).unwrap();
+    assert_eq!(text, encode(&answer()).unwrap());
+    let (client, connection) = connected();
+    send(client.as_fd(), &[0; 30_000], &[]).unwrap();
+    assert!(connection.part().is_empty());
 }
 
 #[test]
@@ -130,7 +148,7 @@ fn progress_is_left_out_for_a_client_that_does_not_keep_up() {
 #[test]
 fn a_client_that_closes_its_sending_half_still_gets_its_answer() {
     let (mut client, mut connection) = connected();
-    connection.stage = Stage::Ready { peer: Rc::new(connection.bare_peer()), known: true };
+    connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
     client.shutdown(std::net::Shutdown::Write).unwrap();
     connection.under_way = 1;
     assert!(matches!(connection.read(), Ok(Incoming::End)));
@@ -147,7 +165,21 @@ fn a_client_that_closes_its_sending_half_still_gets_its_answer() {
 fn silence_at_first_is_timed_and_ends_with_the_hello() {
     let (_client, mut connection) = connected();
     let later = Instant::now() + PATIENCE + Duration::from_secs(1);
-    assert!(connection.is_overdue(later) && connection.ungreeted_since().is_some());
+    assert!(connection.is_overdue(later) && connection.idle_since().is_some());
     connection.heard();
-    assert!(!connection.is_overdue(later) && connection.ungreeted_since().is_none());
+    assert!(!connection.is_overdue(later));
+    connection.under_way = 1;
+    assert!(connection.idle_since().is_none());
+}
+
+#[test]
+fn a_client_that_the_kernel_can_not_name_stays_unknown_even_if_it_is_looked_up() {
+    let (_client, connection) = connected();
+    let peer = || connection.asker(None).peer;
+    assert!(!connection.asker(None).known && !connection.asker(None).looked_up);
+    assert!(connection.asker(Some(peer())).known);
+    let (_client, socket) = UnixStream::pair().unwrap();
+    let nobody = Connection::of_user(socket, UNKNOWN_USER).unwrap();
+    let asker = nobody.asker(Some(peer()));
+    assert!(nobody.has_process() && asker.looked_up && !asker.known);
 }

@@ -1,6 +1,7 @@
 //! The state of a target without any IO: who is answered what, and when.
 
 use super::*;
+use crate::serve::pending::Asker;
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::subject::Peer;
 use std::fs::File;
@@ -20,7 +21,7 @@ fn pending(number: u64, uid: u32, action: Action) -> Pending {
         number,
         connection: number,
         id: 1,
-        peer: Rc::new(peer),
+        asker: Rc::new(Asker { peer, known: true, looked_up: true }),
         action,
         pid: PID,
         since: Instant::now(),
@@ -118,6 +119,14 @@ fn answers(effects: Vec<Effect>) -> Vec<String> {
         .collect()
 }
 
+fn numbers(checkpoints: &VecDeque<Checkpoint>) -> Vec<u64> {
+    checkpoints.iter().map(|checkpoint| checkpoint.pending.number).collect()
+}
+
+fn decided(allowed: bool) -> WorkerEvent {
+    WorkerEvent::Decided { rule: "a rule".into(), allowed }
+}
+
 #[test]
 fn a_process_sleeps_and_wakes() {
     let mut target = asleep();
@@ -129,7 +138,7 @@ fn a_process_sleeps_and_wakes() {
     assert_eq!(answers(target.event(WorkerEvent::Awake(wake_report()), &policy())), ["2: awake 9"]);
     assert!(target.entry().is_none());
     let (effects, next) = target.ended(Ending::Exited, &policy());
-    assert!(effects.is_empty() && next.is_none());
+    assert!(effects.is_empty() && next.is_empty());
 }
 
 #[test]
@@ -235,7 +244,7 @@ fn a_checkpoint_right_after_the_wake_waits_for_the_worker_to_end() {
     assert_eq!(answers(target.ask_checkpoint(checkpoint(4, OWNER), false, &policy())), ["4: busy"]);
     assert_eq!(answers(target.ask_restore(restore(5, OWNER), &policy())), ["5: not-asleep"]);
     let (_, next) = target.ended(Ending::Exited, &policy());
-    assert_eq!(next.unwrap().pending.number, 3);
+    assert_eq!(numbers(&next), [3]);
 }
 
 #[test]
@@ -244,7 +253,7 @@ fn a_checkpoint_of_the_next_process_with_this_pid_waits_too() {
     assert!(target.ask_checkpoint(checkpoint(2, STRANGER), true, &policy()).is_empty());
     let (effects, next) = target.ended(Ending::DiedAsleep, &policy());
     assert_eq!(answers(effects), ["failed: target-lost"]);
-    assert_eq!(next.unwrap().pending.number, 2);
+    assert_eq!(numbers(&next), [2]);
 }
 
 #[test]
@@ -292,4 +301,57 @@ fn a_restore_that_does_not_work_yet_is_answered_and_the_next_is_tried() {
     // one that nobody asked for
     assert_eq!(answers(target.event(short(), &policy())), ["sleeps on: out-of-memory"]);
     assert_eq!(answers(target.event(WorkerEvent::Awake(wake_report()), &policy())), ["woken 9"]);
+}
+
+#[test]
+fn a_checkpoint_behind_one_that_is_denied_is_the_next_to_be_started() {
+    let mut target = Target::new(pending(1, STRANGER, Action::Checkpoint));
+    assert!(target.ask_checkpoint(checkpoint(2, OWNER), false, &policy()).is_empty());
+    // a stranger with many requests has one place, and it is taken
+    assert_eq!(answers(target.ask_checkpoint(checkpoint(3, STRANGER), false, &policy())), ["3: busy"]);
+    assert!(target.event(subjects(), &policy()).is_empty());
+    assert!(target.event(decided(false), &policy()).is_empty());
+    assert_eq!(answers(target.event(failed(Code::Denied), &policy())), ["1: denied"]);
+    assert!(target.ask_checkpoint(checkpoint(4, STRANGER), false, &policy()).is_empty());
+    let (_, next) = target.ended(Ending::Exited, &policy());
+    assert_eq!(numbers(&next), [2, 4]);
+}
+
+#[test]
+fn a_checkpoint_behind_one_that_fails_before_it_is_allowed_is_started_too() {
+    let mut target = attaching();
+    assert!(target.ask_checkpoint(checkpoint(2, 0), false, &policy()).is_empty());
+    assert_eq!(answers(target.event(failed(Code::TargetRefused), &policy())), ["1: target-refused"]);
+    assert_eq!(numbers(&target.ended(Ending::Exited, &policy()).1), [2]);
+}
+
+#[test]
+fn a_checkpoint_behind_one_that_is_allowed_is_refused_as_soon_as_that_is_known() {
+    let mut target = Target::new(pending(1, OWNER, Action::Checkpoint));
+    assert!(target.ask_checkpoint(checkpoint(2, 0), false, &policy()).is_empty());
+    assert!(target.ask_checkpoint(checkpoint(3, STRANGER), false, &policy()).is_empty());
+    assert_eq!(answers(target.event(subjects(), &policy())), ["3: denied"]);
+    assert_eq!(answers(target.event(decided(true), &policy())), ["2: busy"]);
+    assert_eq!(answers(target.ask_checkpoint(checkpoint(4, 0), false, &policy())), ["4: busy"]);
+    assert!(target.ended(Ending::DiedUnharmed, &policy()).1.is_empty());
+}
+
+#[test]
+fn what_happens_to_a_process_concerns_nobody_who_waits_for_the_next_with_its_number() {
+    let mut target = Target::new(pending(1, OWNER, Action::Checkpoint));
+    assert!(target.ask_checkpoint(checkpoint(2, STRANGER), true, &policy()).is_empty());
+    assert!(target.event(subjects(), &policy()).is_empty());
+    assert!(target.event(decided(true), &policy()).is_empty());
+    assert_eq!(numbers(&target.ended(Ending::Exited, &policy()).1), [2]);
+}
+
+#[test]
+fn checkpoints_do_not_pile_up_without_bound() {
+    let mut target = Target::new(pending(1, OWNER, Action::Checkpoint));
+    for uid in 5000..5008 {
+        assert!(target.ask_checkpoint(checkpoint(u64::from(uid), uid), false, &policy()).is_empty());
+    }
+    assert_eq!(answers(target.ask_checkpoint(checkpoint(9, 5008), false, &policy())), ["9: busy"]);
+    // but for root there is a place
+    assert!(target.ask_checkpoint(checkpoint(10, 0), false, &policy()).is_empty());
 }
