@@ -7,6 +7,7 @@ use crate::serve::closer::Closer;
 use crate::serve::{Announcement, Server, Turn};
 use crate::startup::launcher::ClientSource;
 use crate::startup::{self, Foundation};
+use memcr_protocol::code::Code;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use tracing::{info, warn};
@@ -24,7 +25,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
             server.stop("a signal asks for it");
         }
     }
-    Ok(if server.has_lost_its_launcher() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if server.has_lost_its_launcher() {
+        ExitCode::from(Code::Internal.exit_status())
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Gives up all privileges and sets about serving. The order counts: nothing is read from a client before

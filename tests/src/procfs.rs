@@ -111,8 +111,14 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Path of the program of a process.
+pub fn executable(pid: i32) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/exe")).expect("a process has a program");
+    link.to_string_lossy().into_owned()
+}
+
 /// Duplicates of all descriptors of a process, as root may take them.
-pub fn take_descriptors(pid: i32) -> Vec<std::os::fd::OwnedFd> {
+pub fn take_descriptors(pid: i32) -> Vec<OwnedFd> {
     use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
     let pidfd = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty()).expect("a pidfd");
     let take = |number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok();

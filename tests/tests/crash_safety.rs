@@ -141,7 +141,7 @@ fn all_sleepers_wake_when_the_launcher_is_killed() {
         target.wait_until_awake();
         target.assert_intact();
     }
-    assert_eq!(daemon.wait_for_end().code(), Some(1));
+    assert_eq!(daemon.wait_for_end().code(), Some(4));
 }
 
 #[test]

@@ -49,6 +49,28 @@ fn a_denied_client_gets_nothing_and_is_on_record() {
 }
 
 #[test]
+fn a_rule_for_a_program_holds_for_one_that_runs_as_for_one_that_sleeps() {
+    let target = sample();
+    let program = procfs::executable(target.pid());
+    let policy = format!(
+        "version = 1\n[[rule]]\nname = \"its program\"\neffect = \"allow\"\nactions = [\"checkpoint\", \"restore\", \
+         \"list\", \"status\"]\ntarget = {{ executable = \"{program}\" }}\n"
+    );
+    let daemon = Setup::new().policy(&policy).start();
+    let client = daemon.client();
+    assert_eq!(client.state(target.pid()), "running");
+    client.restore(target.pid()).expect_status(3).expect_words(&["not asleep"]);
+    let record = last_record(&daemon, target.pid(), "restore");
+    assert_eq!((&record["rule"], &record["target"]["executable"]), (&"its program".into(), &program.into()));
+    daemon.put_to_sleep(&target);
+    assert_eq!(client.state(target.pid()), "asleep");
+    client.restore(target.pid()).expect_status(0);
+    // another program is none of this client's business, running or not
+    let other = std::process::id().to_string();
+    client.run(&["--status", "-p", &other]).expect_status(2).expect_words(&["default: deny"]);
+}
+
+#[test]
 fn a_denied_client_never_stops_the_target() {
     let daemon = Setup::new().without_group().start();
     let target = sample();

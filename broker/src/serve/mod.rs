@@ -18,6 +18,7 @@ pub(crate) mod closer;
 mod connection;
 mod event_loop;
 mod operations;
+mod outside;
 mod pending;
 mod process;
 mod records;
@@ -47,6 +48,7 @@ use memcr_protocol::launcher::LauncherReport;
 use memcr_protocol::worker::WorkerEvent;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
+use outside::Outside;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -71,6 +73,8 @@ pub(crate) struct Server {
     connections: HashMap<u64, Connection>,
     /// Which connection a ticket of `Job::Identify` belongs to.
     identifying: HashMap<u64, u64>,
+    /// Requests about processes that are not in the table, by the ticket of `Job::NameProgram`.
+    naming: HashMap<u64, Outside>,
     /// Connections to attend to at the end of the turn.
     ready: BTreeSet<u64>,
     sleepers: HashMap<u64, Sleeper>,
@@ -129,6 +133,7 @@ impl Server {
             own_pid: std::process::id(),
             connections: HashMap::new(),
             identifying: HashMap::new(),
+            naming: HashMap::new(),
             ready: BTreeSet::new(),
             sleepers: HashMap::new(),
             by_pid: HashMap::new(),

@@ -65,7 +65,7 @@ impl Server {
                 while self.worker_ready(ticket) {}
                 self.ended(ticket, ending);
             }
-            LauncherReport::ProgramNamed { .. } => {}
+            LauncherReport::ProgramNamed { ticket, executable } => self.program_named(ticket, executable),
             LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }
@@ -78,6 +78,7 @@ impl Server {
             error!("the launcher (process {}) is lost: {cause}", self.launcher_pid);
             let _ = self.epoll.delete(&launcher);
             self.stop("the launcher is lost");
+            self.forget_outside_requests();
             // workers that are gone already reported by nobody but their channel
             let gone = self.sleepers.iter().filter(|(_, sleeper)| sleeper.control.is_none());
             for ticket in gone.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {

@@ -6,14 +6,14 @@
 
 use super::channel::Channel;
 use super::event_loop::{Token, ending};
-use super::pending::{Asker, Checkpoint, Pending, Restore, denial, not_asleep};
-use super::process::{Named, has_exited, named_by, public_facts};
+use super::pending::{Asker, Checkpoint, Pending, Restore, denial};
+use super::process::{Named, has_exited, named_by};
 use super::target::Target;
 use super::{Server, Sleeper};
 use memcr_protocol::client::{Answer, Completion, Request};
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::Job;
-use memcr_protocol::report::{Entry, State};
+use memcr_protocol::report::Entry;
 use memcr_protocol::subject::{Action, TargetFacts};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
@@ -56,10 +56,10 @@ impl Server {
                     }
                 }
                 (Request::Restore, Ok(Some((pidfd, _)))) => match self.client_socket(connection) {
-                    Ok(client) => self.restore(Restore { pending, client }, &pidfd),
+                    Ok(client) => self.restore(Restore { pending, client }, pidfd),
                     Err(failure) => self.conclude(&pending, None, None, Err(failure)),
                 },
-                (Request::Status, Ok(Some((pidfd, _)))) => self.status(&pending, &pidfd),
+                (Request::Status, Ok(Some((pidfd, _)))) => self.status(pending, pidfd),
                 (Request::List, _) => self.list(&pending),
                 (Request::Checkpoint(_) | Request::Restore | Request::Status, Ok(None)) => {}
             }
@@ -194,7 +194,7 @@ impl Server {
         Ok(())
     }
 
-    fn restore(&mut self, restore: Restore, pidfd: &OwnedFd) {
+    fn restore(&mut self, restore: Restore, pidfd: OwnedFd) {
         let ticket = self.by_pid.get(&restore.pending.pid).copied();
         let sleeper = ticket.and_then(|ticket| Some((ticket, self.sleepers.get_mut(&ticket)?)));
         match sleeper {
@@ -203,55 +203,25 @@ impl Server {
                 let effects = sleeper.target.ask_restore(restore, &self.policy);
                 self.apply(ticket, effects);
             }
-            Some(_) | None => match self.permitted(&restore.pending, pidfd) {
-                Ok((facts, rule)) => {
-                    let failure = not_asleep(facts.pid);
-                    self.conclude(&restore.pending, Some(&facts), Some(&rule), Err(failure));
-                }
-                Err(Some((facts, rule))) => self.deny(&restore.pending, Some(&facts), &rule),
-                Err(None) => self.conclude(&restore.pending, None, None, Err(gone(restore.pending.pid))),
-            },
+            Some(_) | None => self.ask_outside(restore.pending, pidfd),
         }
     }
 
-    fn status(&mut self, pending: &Pending, pidfd: &OwnedFd) {
+    fn status(&mut self, pending: Pending, pidfd: OwnedFd) {
         let sleeper = self.by_pid.get(&pending.pid).and_then(|ticket| self.sleepers.get(ticket));
         let known = sleeper
             .filter(|sleeper| !has_exited(sleeper.pidfd.as_fd()) || has_exited(pidfd.as_fd()))
             .and_then(|sleeper| Some((sleeper.target.entry()?, sleeper.target.facts()?.clone())));
-        let (entry, facts, rule) = if let Some((entry, facts)) = known {
-            let decision = self.policy.decide(&pending.asker.peer, Action::Status, &facts);
-            if !decision.allowed {
-                self.deny(pending, Some(&facts), &decision.rule);
-                return;
-            }
-            (entry, facts, decision.rule)
-        } else {
-            match self.permitted(pending, pidfd) {
-                Ok((facts, rule)) => (running(&facts), facts, rule),
-                Err(Some((facts, rule))) => {
-                    self.deny(pending, Some(&facts), &rule);
-                    return;
-                }
-                Err(None) => {
-                    self.conclude(pending, None, None, Err(gone(pending.pid)));
-                    return;
-                }
-            }
+        let Some((entry, facts)) = known else {
+            self.ask_outside(pending, pidfd);
+            return;
         };
-        self.listed(pending, Some(&facts), Some(&rule), vec![entry]);
-    }
-
-    /// By the public facts of a process that is not in the table, the rule that allows the request; else the
-    /// facts and the rule that denies it, or `None` if the process is gone.
-    fn permitted(
-        &self,
-        pending: &Pending,
-        pidfd: &OwnedFd,
-    ) -> Result<(TargetFacts, String), Option<(TargetFacts, String)>> {
-        let facts = public_facts(pending.pid, pidfd.as_fd()).ok_or(None)?;
-        let decision = self.policy.decide(&pending.asker.peer, pending.action, &facts);
-        if decision.allowed { Ok((facts, decision.rule)) } else { Err(Some((facts, decision.rule))) }
+        let decision = self.policy.decide(&pending.asker.peer, Action::Status, &facts);
+        if decision.allowed {
+            self.listed(&pending, Some(&facts), Some(&decision.rule), vec![entry]);
+        } else {
+            self.deny(&pending, Some(&facts), &decision.rule);
+        }
     }
 
     fn list(&mut self, pending: &Pending) {
@@ -264,7 +234,7 @@ impl Server {
         self.listed(pending, None, None, entries);
     }
 
-    fn listed(
+    pub(super) fn listed(
         &mut self,
         pending: &Pending,
         facts: Option<&TargetFacts>,
@@ -278,23 +248,8 @@ impl Server {
         self.reply(pending.connection, pending.id, Answer::Done(Completion::Listed));
     }
 
-    fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {
+    pub(super) fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {
         let failure = denial(pending.action, pending.pid, rule);
         self.conclude(pending, facts, Some(rule), Err(failure));
     }
-}
-
-fn running(facts: &TargetFacts) -> Entry {
-    Entry {
-        pid: facts.pid,
-        uid: facts.uids[1],
-        executable: facts.executable.clone(),
-        state: State::Running,
-        since_seconds: 0,
-        sleep: None,
-    }
-}
-
-fn gone(pid: i32) -> Failure {
-    Failure::new(Code::NoSuchProcess, format!("process {pid} has exited, or is hidden from the daemon"))
 }
