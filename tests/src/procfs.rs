@@ -1,9 +1,9 @@
 //! What /proc tells about processes, and snapshots of it that can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// /proc/PID/status (or a thread's), as far as it is there.
 #[derive(Debug, Clone)]
@@ -96,6 +96,28 @@ pub fn descriptors(pid: i32) -> Vec<i32> {
 pub fn descriptor_target(pid: i32, descriptor: i32) -> String {
     let link = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}"));
     link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Inode numbers of the sockets that a process has.
+pub fn sockets_of(pid: i32) -> BTreeSet<u64> {
+    let names = descriptors(pid).into_iter().map(|number| descriptor_target(pid, number));
+    names.filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+}
+
+/// Inode numbers of the UNIX socket that is bound to a path, and of the connections made to it that were
+/// accepted or are about to be.
+pub fn sockets_at(path: &Path) -> BTreeSet<u64> {
+    let all = std::fs::read_to_string("/proc/net/unix").expect("cannot read /proc/net/unix");
+    let bound = all.lines().filter(|line| line.split_whitespace().nth(7).map(Path::new) == Some(path));
+    bound.filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
+}
+
+/// How often the threads of a process have left the processor. It doesn't change while all of them wait, and
+/// does when one is stopped and goes on to wait, however short the stop was.
+pub fn context_switches(pid: i32) -> u64 {
+    let statuses = threads(pid).into_iter().filter_map(|tid| Status::of_thread(pid, tid));
+    let both = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+    statuses.map(|status| both.iter().map(|name| status.number(name)).sum::<u64>()).sum()
 }
 
 /// The user that the files in /proc/PID belong to: root for a process that is not dumpable.
