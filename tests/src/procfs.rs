@@ -146,6 +146,32 @@ pub fn resident_at(pid: i32, address: u64) -> u64 {
     panic!("process {pid} maps nothing at {address:#x}");
 }
 
+/// Bytes of a page of this machine.
+///
+/// # Panics
+/// When the kernel doesn't tell.
+pub fn page_size() -> usize {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).expect("sysconf");
+    size.and_then(|size| usize::try_from(size).ok()).expect("a page has a size")
+}
+
+/// The bytes of the page at `address`, unless it is missing: a guarded page that is missing is not touched.
+///
+/// # Panics
+/// When the process has no memory there, or has ended.
+pub fn present_page(pid: i32, address: u64) -> Option<Vec<u8>> {
+    let open = |name| std::fs::File::open(format!("/proc/{pid}/{name}")).expect("root may open it");
+    let mut entry = [0; 8];
+    let offset = address / page_size() as u64 * 8;
+    open("pagemap").read_exact_at(&mut entry, offset).expect("an entry of the page map");
+    let is_present_or_swapped = u64::from_ne_bytes(entry) >> 62 != 0;
+    is_present_or_swapped.then(|| {
+        let mut bytes = vec![0; page_size()];
+        open("mem").read_exact_at(&mut bytes, address).expect("memory of the process");
+        bytes
+    })
+}
+
 fn numbers_in(directory: &str) -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

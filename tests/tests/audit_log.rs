@@ -15,7 +15,9 @@ use std::os::unix::net::UnixStream;
 fn records(daemon: &Daemon) -> Vec<Value> {
     let log = daemon.log();
     let records = log.lines().filter(|line| line.starts_with('{'));
-    records.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}"))).collect()
+    records
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in: {line}")))
+        .collect()
 }
 
 fn wait_for(daemon: &Daemon, event: &str) {
