@@ -33,7 +33,7 @@ fn run(mut command: Command) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// A run that waits for Enter, and what it has said on standard output by then.
+/// A run that waits for Enter, and its output, which must stay open.
 fn until_it_waits(mut command: Command) -> (Child, BufReader<std::process::ChildStdout>) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("cannot run memcr");
@@ -51,7 +51,8 @@ fn wait_for_end(mut child: Child) -> Option<i32> {
 
 #[test]
 fn on_a_terminal_it_shows_a_progress_bar_waits_for_enter_and_writes_no_records() {
-    let mut target = Target::start(&cast().target, "sample-memory", &["64"]);
+    // what takes less than a tenth of a second shows no progress
+    let mut target = Target::start(&cast().target, "sample-memory", &["256"]);
     let scratch = Scratch::new();
     let images = scratch.directory_of(&cast().daemon, "images");
     let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -81,7 +82,7 @@ fn on_a_terminal_it_shows_a_progress_bar_waits_for_enter_and_writes_no_records()
     assert!(procfs::tracer(target.pid()).is_some(), "it doesn't sleep");
     let before = text();
     // the state, the bar, bytes of how many: drawn over and over in one line
-    let is_bar = |line: &str| line.contains("dumping") && line.contains('█') && line.contains("/64.");
+    let is_bar = |line: &str| line.contains("dumping") && line.contains('█') && line.contains("/256.");
     assert!(before.split('\r').any(is_bar), "no bar: {before:?}");
     keyboard.write_all(b"\n").expect("it listens");
     assert_eq!(wait_for_end(child), Some(0), "{:?}", text());
