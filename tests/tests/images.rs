@@ -53,15 +53,32 @@ fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
     assert!(daemon.client().listed().is_empty());
 }
 
-/// Whether a traced worker has come to its end; lets it go on until then.
-fn is_about_to_end(worker: Pid) -> bool {
-    match waitpid(worker, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).expect("a traced worker") {
-        WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT) => return true,
-        WaitStatus::StillAlive => {}
-        WaitStatus::Stopped(_, signal) => ptrace::cont(worker, signal).expect("it is stopped"),
-        other => panic!("the worker did something else than end: {other:?}"),
+/// A worker that stops when it is about to end; it ends when this is dropped.
+struct Held(Pid);
+
+impl Held {
+    fn at_its_end(worker: Pid) -> Self {
+        ptrace::seize(worker, Options::PTRACE_O_TRACEEXIT).expect("root may trace a worker");
+        Self(worker)
     }
-    false
+
+    /// Whether it has come to its end; lets it go on until then.
+    fn is_about_to_end(&self) -> bool {
+        match waitpid(self.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).expect("a traced worker") {
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT) => return true,
+            WaitStatus::StillAlive => {}
+            WaitStatus::Stopped(_, signal) => ptrace::cont(self.0, signal).expect("it is stopped"),
+            other => panic!("the worker did something else than end: {other:?}"),
+        }
+        false
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // before the target is waited for, whose end the worker must see first
+        let _ = ptrace::detach(self.0, None);
+    }
 }
 
 fn flip(file: &std::fs::File, offset: u64) {
@@ -81,9 +98,9 @@ fn a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it() {
     flip(&file, file.metadata().expect("its size").len() / 2);
 
     // the target dies with its worker, which is held just before that
-    ptrace::seize(worker, Options::PTRACE_O_TRACEEXIT).expect("root may trace a worker");
+    let held = Held::at_its_end(worker);
     let restore = daemon.client().start_restore(target.pid());
-    wait::until("the worker is about to end", || is_about_to_end(worker));
+    wait::until("the worker is about to end", || held.is_about_to_end());
     let start = u64::from_str_radix(target.fact("address").trim_start_matches("0x"), 16).expect("a number");
     let mut expected = vec![0; LENGTH];
     content::fill(&mut expected, 8);
@@ -100,8 +117,7 @@ fn a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it() {
         }
     }
     assert!(missing > 0, "all of its memory is back, the altered frame too");
-    ptrace::detach(worker, None).expect("it is stopped");
-
+    drop(held);
     restore.finish().expect_status(5).expect_words(&["image"]);
     assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
 }

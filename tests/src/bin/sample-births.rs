@@ -1,14 +1,20 @@
 //! A target whose threads are born and die all the time: `sample-births [SPAWNERS]`.
 //!
-//! Each spawner starts a thread that compares known memory and ends, again and again. `check` answers once
-//! every spawner has seen three more threads end, and compares all of the memory itself.
+//! Each spawner starts threads that compare known memory, live for some milliseconds and end, so many at a
+//! time. `check` answers once every spawner has started three more, and compares all of the memory itself.
 
 use memcr_tests::content;
+use std::collections::VecDeque;
 use std::io::BufRead;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 const SEED: u64 = 11;
 const LENGTH: usize = 2 * 1024 * 1024;
+
+/// How many threads of a spawner live at a time.
+const POPULATION: usize = 8;
 
 static ERRORS: AtomicU64 = AtomicU64::new(0);
 
@@ -19,13 +25,7 @@ fn main() {
     let memory: &'static [u8] = memory.leak();
     let births: &'static [AtomicU64] = Box::leak((0..spawners).map(|_| AtomicU64::new(0)).collect());
     for counter in births {
-        std::thread::spawn(move || {
-            loop {
-                let child = std::thread::spawn(move || live(memory));
-                child.join().expect("a thread doesn't panic");
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+        std::thread::spawn(move || spawn_for_ever(memory, counter));
     }
     println!("ready pid={}", std::process::id());
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -35,10 +35,23 @@ fn main() {
     }
 }
 
+fn spawn_for_ever(memory: &'static [u8], counter: &AtomicU64) {
+    let mut living = VecDeque::new();
+    loop {
+        if living.len() == POPULATION {
+            let eldest: JoinHandle<()> = living.pop_front().expect("one lives");
+            eldest.join().expect("a thread doesn't panic");
+        }
+        let age = Duration::from_millis(counter.fetch_add(1, Ordering::Relaxed) % 8);
+        living.push_back(std::thread::spawn(move || live(memory, age)));
+    }
+}
+
 /// The life of a thread: it uses its own stack and memory of all.
-fn live(memory: &'static [u8]) {
+fn live(memory: &'static [u8], age: Duration) {
     let own = std::hint::black_box([0x5a_u8; 2048]);
-    let chunk = &memory[..content::CHUNK * 2];
+    std::thread::sleep(age);
+    let chunk = &memory[content::CHUNK..content::CHUNK * 2];
     if content::check(chunk, SEED).is_err() || std::hint::black_box(own).iter().any(|byte| *byte != 0x5a) {
         ERRORS.fetch_add(1, Ordering::Relaxed);
     }
@@ -46,7 +59,7 @@ fn live(memory: &'static [u8]) {
 
 fn check(memory: &'static [u8], births: &[AtomicU64]) -> String {
     let goals: Vec<u64> = births.iter().map(|counter| counter.load(Ordering::Relaxed) + 3).collect();
-    memcr_tests::wait::until("every spawner sees threads end", || {
+    memcr_tests::wait::until("every spawner starts threads", || {
         births.iter().zip(&goals).all(|(counter, goal)| counter.load(Ordering::Relaxed) >= *goal)
     });
     let total: u64 = births.iter().map(|counter| counter.load(Ordering::Relaxed)).sum();
