@@ -223,3 +223,26 @@ fn no_page_size_is_written_down_outside_of_arch_modules() {
     ];
     assert_only(&found, &allowed);
 }
+
+#[test]
+fn every_test_that_the_specification_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let text = std::fs::read_to_string(root.join("doc/specification.md")).expect("it is there");
+    // between backticks, every second piece is a name
+    let lines = text.lines().map(|line| line.split('`').skip(1).step_by(2).collect::<Vec<_>>());
+    let lines: Vec<_> = lines.collect();
+    let pairs = lines.iter().flat_map(|names| names.windows(2)).filter(|pair| pair[0].ends_with(".rs"));
+    let mut count = 0;
+    let mut missing = Vec::new();
+    for pair in pairs {
+        let (file, function) = (pair[0], pair[1]);
+        let path = if file.contains('/') { file.to_owned() } else { format!("tests/tests/{file}") };
+        let source = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        count += 1;
+        if !source.contains(&format!("fn {function}(")) {
+            missing.push(format!("{file} {function}"));
+        }
+    }
+    assert!(count > 200, "only {count} tests are named, or they are named in another way");
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
