@@ -1,4 +1,4 @@
-//! A memory cgroup of a test's own, of whichever version the machine has.
+//! Cgroups of a test's own, of whichever version the machine has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,10 +65,67 @@ impl MemoryCgroup {
 
 impl Drop for MemoryCgroup {
     fn drop(&mut self) {
-        let start = std::time::Instant::now();
-        // a process that has just died is in it for a moment longer
-        while fs::remove_dir(&self.directory).is_err() && start.elapsed() < crate::wait::BOUND {
-            crate::wait::let_pass(std::time::Duration::from_millis(5));
-        }
+        remove(&self.directory);
+    }
+}
+
+/// A cgroup in the version 2 hierarchy, whose path is what policies and audit records are about; removed when
+/// dropped, once it is empty.
+#[derive(Debug)]
+pub struct NamedCgroup {
+    parent: PathBuf,
+    directory: PathBuf,
+}
+
+impl NamedCgroup {
+    /// Makes one.
+    ///
+    /// # Panics
+    /// When the version 2 hierarchy isn't mounted, or root may not make a cgroup in it.
+    pub fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("cannot read the mounts");
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let second = mounts.find(|words| words.get(2) == Some(&"cgroup2"));
+        let second = second.expect("this test needs the version 2 hierarchy of cgroups: mount -t cgroup2");
+        let parent = PathBuf::from(second[1]);
+        let directory = parent.join(format!("memcr-tests-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).expect("cannot make a cgroup");
+        Self { parent, directory }
+    }
+
+    /// Moves a process into it.
+    pub fn add(&self, pid: i32) {
+        move_to(&self.directory, pid);
+    }
+
+    /// Moves a process out of it.
+    pub fn remove(&self, pid: i32) {
+        move_to(&self.parent, pid);
+    }
+}
+
+impl Drop for NamedCgroup {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// The path of a process's cgroup in the version 2 hierarchy.
+pub fn path_of(pid: i32) -> String {
+    let all = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process is there");
+    let path = all.lines().find_map(|line| line.strip_prefix("0::"));
+    path.expect("there is a version 2 hierarchy").to_owned()
+}
+
+fn move_to(directory: &Path, pid: i32) {
+    let path = directory.join("cgroup.procs");
+    fs::write(&path, pid.to_string()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn remove(directory: &Path) {
+    let start = std::time::Instant::now();
+    // a process that has just died is in it for a moment longer
+    while fs::remove_dir(directory).is_err() && start.elapsed() < crate::wait::BOUND {
+        crate::wait::let_pass(std::time::Duration::from_millis(5));
     }
 }

@@ -28,9 +28,12 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Setup {
     way: Way,
+    has_user: bool,
     has_group: bool,
+    has_log: bool,
     policy: Option<String>,
     images: Option<PathBuf>,
+    accounts: Option<PathBuf>,
     arguments: Vec<String>,
     descriptors: Option<u64>,
     scratch: Scratch,
@@ -51,9 +54,12 @@ impl Setup {
         let scratch = Scratch::new();
         Self {
             way: Way::Root,
+            has_user: true,
             has_group: true,
+            has_log: true,
             policy: None,
             images: None,
+            accounts: None,
             arguments: Vec::new(),
             descriptors: None,
             scratch,
@@ -63,6 +69,24 @@ impl Setup {
     /// Gets its capability in this way.
     pub fn way(mut self, way: Way) -> Self {
         self.way = way;
+        self
+    }
+
+    /// Isn't told who to become when root starts it.
+    pub fn without_user(mut self) -> Self {
+        self.has_user = false;
+        self
+    }
+
+    /// Sees these accounts, in the format of passwd(5), instead of the machine's.
+    pub fn accounts(mut self, text: &str) -> Self {
+        self.accounts = Some(self.scratch.file("passwd", text));
+        self
+    }
+
+    /// Writes its audit records to standard error.
+    pub fn without_audit_log(mut self) -> Self {
+        self.has_log = false;
         self
     }
 
@@ -128,16 +152,20 @@ impl Setup {
         let memcr = binaries::path("memcr");
         let (mut command, log) = match self.way {
             Way::Root => {
-                let mut command = match self.descriptors {
-                    Some(number) => {
+                let mut command = match (&self.accounts, self.descriptors) {
+                    (Some(accounts), _) => with_accounts(accounts, &memcr),
+                    (None, Some(number)) => {
                         // executes memcr in its own place
                         let mut command = Command::new("/usr/bin/prlimit");
                         command.arg(format!("--nofile={number}:{number}")).arg(memcr);
                         command
                     }
-                    None => Command::new(memcr),
+                    (None, None) => Command::new(memcr),
                 };
-                command.env_clear().current_dir("/").args(["--user", cast().daemon.name]);
+                command.env_clear().current_dir("/");
+                if self.has_user {
+                    command.args(["--user", cast().daemon.name]);
+                }
                 (command, directory.join("audit.log"))
             }
             Way::Ambient => {
@@ -154,7 +182,10 @@ impl Setup {
                 (command, self.directory_of_daemon().join("audit.log"))
             }
         };
-        command.stdin(Stdio::null()).arg("--audit-log").arg(log);
+        command.stdin(Stdio::null());
+        if self.has_log {
+            command.arg("--audit-log").arg(log);
+        }
         command
     }
 
@@ -354,6 +385,15 @@ pub fn send(pid: i32, signal: Signal) {
 /// Who isn't root can give a socket to a group of its own only.
 fn group_of_socket() -> String {
     format!("--groups={}", cast().socket_group)
+}
+
+/// A command that runs a program in a mount namespace of its own, where `accounts` are all there are. The
+/// program takes the place of the command's own process.
+fn with_accounts(accounts: &Path, program: &Path) -> Command {
+    let script = "mount --bind \"$0\" /etc/passwd && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "/bin/sh", "-c", script]).arg(accounts).arg(program);
+    command
 }
 
 fn copy_with_capability(from: &Path, to: &Path) {

@@ -1,11 +1,11 @@
 //! What /proc tells about processes, and snapshots of it that can be compared.
 
 use nix::sys::socket::{getsockopt, sockopt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// /proc/PID/status (or a thread's), as far as it is there.
 #[derive(Debug, Clone)]
@@ -100,6 +100,28 @@ pub fn descriptor_target(pid: i32, descriptor: i32) -> String {
     link.map_or_else(|error| error.to_string(), |path| path.to_string_lossy().into_owned())
 }
 
+/// Inode numbers of the sockets that a process has.
+pub fn sockets_of(pid: i32) -> BTreeSet<u64> {
+    let names = descriptors(pid).into_iter().map(|number| descriptor_target(pid, number));
+    names.filter_map(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
+}
+
+/// Inode numbers of the UNIX socket that is bound to a path, and of the connections made to it that were
+/// accepted or are about to be.
+pub fn sockets_at(path: &Path) -> BTreeSet<u64> {
+    let all = std::fs::read_to_string("/proc/net/unix").expect("cannot read /proc/net/unix");
+    let bound = all.lines().filter(|line| line.split_whitespace().nth(7).map(Path::new) == Some(path));
+    bound.filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
+}
+
+/// How often the threads of a process have left the processor. It doesn't change while all of them wait, and
+/// does when one is stopped and goes on to wait, however short the stop was.
+pub fn context_switches(pid: i32) -> u64 {
+    let statuses = threads(pid).into_iter().filter_map(|tid| Status::of_thread(pid, tid));
+    let both = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+    statuses.map(|status| both.iter().map(|name| status.number(name)).sum::<u64>()).sum()
+}
+
 /// The user that the files in /proc/PID belong to: root for a process that is not dumpable.
 pub fn owner(pid: i32) -> u32 {
     std::fs::metadata(format!("/proc/{pid}/status")).unwrap_or_else(|_| panic!("process {pid} is gone")).uid()
@@ -138,6 +160,32 @@ pub fn resident_at(pid: i32, address: u64) -> u64 {
         }
     }
     panic!("process {pid} maps nothing at {address:#x}");
+}
+
+/// Bytes of a page of this machine.
+///
+/// # Panics
+/// When the kernel doesn't tell.
+pub fn page_size() -> usize {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).expect("sysconf");
+    size.and_then(|size| usize::try_from(size).ok()).expect("a page has a size")
+}
+
+/// The bytes of the page at `address`, unless it is missing: a guarded page that is missing is not touched.
+///
+/// # Panics
+/// When the process has no memory there, or has ended.
+pub fn present_page(pid: i32, address: u64) -> Option<Vec<u8>> {
+    let open = |name| std::fs::File::open(format!("/proc/{pid}/{name}")).expect("root may open it");
+    let mut entry = [0; 8];
+    let offset = address / page_size() as u64 * 8;
+    open("pagemap").read_exact_at(&mut entry, offset).expect("an entry of the page map");
+    let is_present_or_swapped = u64::from_ne_bytes(entry) >> 62 != 0;
+    is_present_or_swapped.then(|| {
+        let mut bytes = vec![0; page_size()];
+        open("mem").read_exact_at(&mut bytes, address).expect("memory of the process");
+        bytes
+    })
 }
 
 fn numbers_in(directory: &str) -> Vec<i32> {

@@ -1,6 +1,7 @@
 //! Directories for one test, below one that only root may write to, and gone with their owner.
 
 use crate::users::{self, User};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -60,4 +61,29 @@ impl Default for Scratch {
 /// Sets the permission bits of a file.
 pub fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("cannot chmod");
+}
+
+/// A small file system of its own; unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one of this size, which belongs to `owner`, at an empty directory.
+    pub fn at(path: PathBuf, owner: &User, size: &str) -> Self {
+        let options = format!("size={size},uid={},gid={},mode=700", owner.uid, owner.gid);
+        let kind = Some("tmpfs");
+        mount(kind, &path, kind, MsFlags::MS_NOSUID, Some(options.as_str())).expect("cannot mount a tmpfs");
+        Self(path)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
 }

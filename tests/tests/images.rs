@@ -1,40 +1,20 @@
 //! What happens to a sleeper when the disk is full, or its image is changed behind our back.
 
 use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::scratch::SmallDisk;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use memcr_tests::{content, procfs, wait};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at(path: PathBuf, size: &str) -> Self {
-        let owner = &cast().daemon;
-        let options = format!("size={size},uid={},gid={},mode=700", owner.uid, owner.gid);
-        let kind = Some("tmpfs");
-        mount(kind, &path, kind, MsFlags::MS_NOSUID, Some(options.as_str())).expect("cannot mount a tmpfs");
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-    }
-}
 
 #[test]
 fn a_full_disk_fails_the_checkpoint_and_leaves_the_target_unharmed() {
     let setup = Setup::new();
-    let disk = SmallDisk::at(setup.scratch().directory_of(&cast().daemon, "small"), "8m");
+    let disk = SmallDisk::at(setup.scratch().directory_of(&cast().daemon, "small"), &cast().daemon, "8m");
     let daemon = setup.images(disk.path()).start();
     let mut target = Target::start(&cast().target, "sample-memory", &["64", "4", "2"]);
     for _ in 0..3 {
@@ -73,6 +53,34 @@ fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
     assert!(daemon.client().listed().is_empty());
 }
 
+/// A worker that stops when it is about to end; it ends when this is dropped.
+struct Held(Pid);
+
+impl Held {
+    fn at_its_end(worker: Pid) -> Self {
+        ptrace::seize(worker, Options::PTRACE_O_TRACEEXIT).expect("root may trace a worker");
+        Self(worker)
+    }
+
+    /// Whether it has come to its end; lets it go on until then.
+    fn is_about_to_end(&self) -> bool {
+        match waitpid(self.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).expect("a traced worker") {
+            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT) => return true,
+            WaitStatus::StillAlive => {}
+            WaitStatus::Stopped(_, signal) => ptrace::cont(self.0, signal).expect("it is stopped"),
+            other => panic!("the worker did something else than end: {other:?}"),
+        }
+        false
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // before the target is waited for, whose end the worker must see first
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
 fn flip(file: &std::fs::File, offset: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).expect("the image is that long");
@@ -81,7 +89,37 @@ fn flip(file: &std::fs::File, offset: u64) {
 
 #[test]
 fn a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it() {
-    assert_lost_after(|file, length| flip(file, length / 2));
+    const LENGTH: usize = 32 << 20;
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["32", "8", "2"]);
+    let worker = Pid::from_raw(daemon.put_to_sleep(&target));
+    let path = daemon.images().join(format!("pages-{}.img", target.pid()));
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("root may open the image");
+    flip(&file, file.metadata().expect("its size").len() / 2);
+
+    // the target dies with its worker, which is held just before that
+    let held = Held::at_its_end(worker);
+    let restore = daemon.client().start_restore(target.pid());
+    wait::until("the worker is about to end", || held.is_about_to_end());
+    let start = u64::from_str_radix(target.fact("address").trim_start_matches("0x"), 16).expect("a number");
+    let mut expected = vec![0; LENGTH];
+    content::fill(&mut expected, 8);
+    let page_size = procfs::page_size();
+    // whole pages of it only: the rest of the others is other memory
+    let first = start.next_multiple_of(page_size as u64);
+    let pages = expected[(first - start) as usize..].chunks_exact(page_size);
+    let mut missing = 0;
+    for (index, content) in pages.enumerate() {
+        let address = first + (index * page_size) as u64;
+        match procfs::present_page(target.pid(), address) {
+            Some(bytes) => assert!(bytes == content, "a wrong byte has reached the page at {address:#x}"),
+            None => missing += 1,
+        }
+    }
+    assert!(missing > 0, "all of its memory is back, the altered frame too");
+    drop(held);
+    restore.finish().expect_status(5).expect_words(&["image"]);
+    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
 }
 
 #[test]
@@ -129,12 +167,24 @@ fn a_file_of_that_name_that_a_stranger_made_is_neither_used_nor_followed() {
     std::os::unix::fs::chown(&victim, Some(cast().daemon.uid), None).expect("cannot chown");
     let daemon = setup.images(&images).start();
     let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
-    std::os::unix::fs::symlink(&victim, images.join(format!("pages-{}.img", target.pid()))).expect("a link");
-    let outcome = daemon.client().checkpoint(target.pid());
-    assert!(matches!(outcome.status, 0 | 4), "{}", outcome.errors);
-    assert_eq!(std::fs::read_to_string(&victim).expect("root may read it"), "precious");
-    if outcome.status == 0 {
-        daemon.client().restore(target.pid()).expect_status(0);
+    let pid = target.pid();
+    let link = images.join(format!("pages-{pid}.img"));
+    let mut command = cast().stranger.command("ln");
+    let status = command.arg("--symbolic").arg(&victim).arg(&link).status();
+    assert!(status.is_ok_and(|status| status.success()), "the stranger can't make a link");
+    for _ in 0..2 {
+        daemon.put_to_sleep(&target);
+        let names = daemon.image_names();
+        let another = names.iter().find(|name| name.starts_with(&format!("pages-{pid}-")));
+        assert!(names.len() == 2 && another.is_some(), "{names:?}");
+        assert_eq!(std::fs::read_to_string(&victim).expect("root may read it"), "precious");
+        daemon.client().restore(pid).expect_status(0);
+        wait::until("its image disappears, and nothing else", || daemon.image_names().len() == 1);
+        // the next time it is a file that the stranger can read
+        std::fs::remove_file(&link).expect("root may remove it");
+        let status = cast().stranger.command("touch").arg(&link).status();
+        assert!(status.is_ok_and(|status| status.success()), "the stranger can't make a file");
     }
+    assert_eq!(std::fs::metadata(&link).expect("it is left alone").len(), 0);
     target.assert_intact();
 }

@@ -4,6 +4,8 @@ use memcr_tests::daemon::{Daemon, Setup, Way};
 use memcr_tests::procfs::{self, Status};
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
+use memcr_tests::wait;
+use std::os::unix::net::UnixStream;
 
 const SYS_PTRACE: u64 = 1 << 19;
 
@@ -31,14 +33,17 @@ fn assert_least_privilege(way: Way) {
     for (role, pid, permitted) in
         [("broker", daemon.pid(), 0), ("launcher", daemon.launcher(), SYS_PTRACE), ("worker", worker, 0)]
     {
-        assert_confined(role, pid, permitted);
+        assert_confined(way, role, pid, permitted);
     }
     assert_little_open(&daemon, worker);
+    assert_filters(&daemon, worker);
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();
 }
 
-fn assert_confined(role: &str, pid: i32, permitted: u64) {
+fn assert_confined(way: Way, role: &str, pid: i32, permitted: u64) {
+    // only root can give groups up; who starts it otherwise chooses them
+    let groups = if way == Way::Root { String::new() } else { cast().socket_group.to_string() };
     for tid in procfs::threads(pid) {
         let status = Status::of_thread(pid, tid).expect("a status");
         let set = |name| status.hexadecimal(name);
@@ -48,6 +53,7 @@ fn assert_confined(role: &str, pid: i32, permitted: u64) {
         assert_eq!(set("CapAmb"), 0, "{role}: CapAmb");
         assert_eq!(status.field("NoNewPrivs"), "1", "{role}: NoNewPrivs");
         assert_eq!(status.field("Seccomp"), "2", "{role}: Seccomp");
+        assert_eq!(status.field("Groups"), groups, "{role}: supplementary groups");
         let user = cast().daemon.uid.to_string();
         assert!(
             status.field("Uid").split_whitespace().all(|uid| uid == user),
@@ -65,17 +71,37 @@ fn assert_confined(role: &str, pid: i32, permitted: u64) {
     assert_eq!(procfs::owner(pid), 0, "the {role} is dumpable");
 }
 
-/// Neither the launcher nor the worker inherited the listening socket, the audit log or a client.
+/// Neither the launcher nor the worker has the listening socket, a client's socket, the audit log or an environment.
 fn assert_little_open(daemon: &Daemon, worker: i32) {
-    for (role, pid) in [("launcher", daemon.launcher()), ("worker", worker)] {
-        for number in procfs::descriptors(pid) {
-            let target = procfs::descriptor_target(pid, number);
-            assert!(!target.contains("audit.log"), "the {role} holds the audit log");
-        }
+    let _silent = UnixStream::connect(daemon.socket()).expect("root may connect");
+    let roles = [("broker", daemon.pid()), ("launcher", daemon.launcher()), ("worker", worker)];
+    wait::until("the broker alone has its listening socket and that of its client", || {
+        let served = procfs::sockets_at(&daemon.socket());
+        served.len() == 2 && served.is_subset(&procfs::sockets_of(daemon.pid()))
+    });
+    let served = procfs::sockets_of(daemon.pid());
+    for (role, pid) in roles {
+        let sockets = procfs::sockets_of(pid);
+        assert!(role == "broker" || sockets.is_disjoint(&served), "the {role} has sockets of the broker");
+        let all = procfs::descriptors(pid).into_iter().map(|number| procfs::descriptor_target(pid, number));
+        let has_log = all.into_iter().any(|name| name.ends_with("/audit.log"));
+        assert_eq!(has_log, role == "broker", "the {role} and the audit log");
     }
+    // to the broker, and to the launcher
+    assert_eq!(procfs::sockets_of(worker).len(), 2, "the worker has other sockets than its own two");
     let environment =
         std::fs::read(format!("/proc/{}/environ", daemon.launcher())).expect("root may read it");
     assert!(environment.is_empty(), "the launcher has an environment");
+}
+
+/// A process gets one filter more than the one it was forked from: the launcher has its own, a worker also the
+/// one made for its target.
+fn assert_filters(daemon: &Daemon, worker: i32) {
+    let filters = |pid| Status::of(pid).expect("a status").number("Seccomp_filters");
+    let own = Status::of(std::process::id() as i32).expect("a status").number("Seccomp_filters");
+    assert!(filters(daemon.launcher()) > own, "the launcher has no filter");
+    assert!(filters(worker) > filters(daemon.launcher()), "the worker has no filter of its own");
+    assert!(filters(daemon.pid()) > own, "the broker has no filter");
 }
 
 #[test]

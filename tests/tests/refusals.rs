@@ -1,5 +1,6 @@
 //! What can't be done safely is refused, with the reason, and without touching the process.
 
+use memcr_tests::arch::NARROW_PROGRAM;
 use memcr_tests::daemon::Daemon;
 use memcr_tests::procfs;
 use memcr_tests::target::Target;
@@ -9,6 +10,7 @@ use nix::sys::ptrace;
 use nix::unistd::Pid;
 use rustix::process::{Pid as TargetPid, PidfdFlags, pidfd_open};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// Expects exit status 3 with a sentence that holds these words.
 #[track_caller]
@@ -42,9 +44,11 @@ fn the_daemons_own_processes_are_refused() {
     let daemon = Daemon::start();
     let target = Target::start(&cast().target, "sample-memory", &["4"]);
     let worker = daemon.put_to_sleep(&target);
-    for pid in [daemon.pid(), daemon.launcher(), worker] {
-        assert_refused(&daemon, &cast().root, pid, &["memcr"]);
+    let ours = [daemon.pid(), daemon.launcher(), worker];
+    for pid in ours {
+        assert_refused(&daemon, &cast().root, pid, &["one of memcr's own"]);
     }
+    assert_eq!(ours.map(procfs::tracer), [None; 3]);
     assert_eq!(daemon.client().state(target.pid()), "asleep");
     daemon.client().restore(target.pid()).expect_status(0);
 }
@@ -65,7 +69,11 @@ fn a_process_in_vfork_is_refused_in_bounded_time_and_runs_on() {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-state", &["in-vfork"]);
     wait::until("its child is there", || !procfs::children(target.pid()).is_empty());
-    daemon.client().checkpoint(target.pid()).expect_status(3);
+    let start = Instant::now();
+    assert_refused(&daemon, &cast().client, target.pid(), &["vfork"]);
+    // 5 seconds, and time for a busy machine
+    assert!(start.elapsed() < Duration::from_secs(20), "refused after {:?}", start.elapsed());
+    target.wait_until_awake();
     target.assert_intact();
 }
 
@@ -83,6 +91,42 @@ fn a_process_with_a_filter_of_its_own_is_refused() {
     let mut target = Target::start(&cast().target, "sample-state", &["filtered"]);
     assert_refused(&daemon, &cast().client, target.pid(), &["seccomp"]);
     target.assert_intact();
+}
+
+#[test]
+fn a_process_with_buffers_registered_with_io_uring_is_refused() {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-state", &["with-registered-buffer"]);
+    assert_refused(&daemon, &cast().client, target.pid(), &["pinned for the kernel"]);
+    target.assert_intact();
+    // it is the buffers that matter
+    let mut other = Target::start(&cast().target, "sample-state", &["with-ring"]);
+    daemon.put_to_sleep(&other);
+    daemon.client().restore(other.pid()).expect_status(0);
+    other.assert_intact();
+}
+
+#[test]
+fn a_process_with_asynchronous_io_is_refused() {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-state", &["with-asynchronous-io"]);
+    assert_refused(&daemon, &cast().client, target.pid(), &["io_setup"]);
+    target.assert_intact();
+}
+
+#[test]
+fn a_program_for_a_narrower_processor_is_refused_and_runs_on() {
+    // processors without such programs have nothing to refuse
+    let Some(program) = NARROW_PROGRAM else { return };
+    let daemon = Daemon::start();
+    let path = daemon.scratch().path().join("narrow");
+    std::fs::write(&path, program).expect("cannot write a program");
+    memcr_tests::scratch::set_mode(&path, 0o755);
+    let mut target = Target::start_command(cast().target.command(path));
+    let before = procfs::Snapshot::of(target.pid());
+    assert_refused(&daemon, &cast().client, target.pid(), &["word size"]);
+    target.wait_until_awake();
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after a refusal");
 }
 
 #[test]

@@ -2,12 +2,17 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn metadata() -> Value {
+    run_metadata(&["--no-deps"])
+}
+
+fn run_metadata(words: &[&str]) -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["metadata", "--format-version=1", "--no-deps"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["metadata", "--format-version=1"]).args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = command.output().expect("cannot run cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
@@ -47,6 +52,197 @@ fn every_outside_dependency_is_listed_with_what_it_is_for() {
     let all = packages.flat_map(|package| package["dependencies"].as_array().expect("dependencies"));
     let outside = all.filter(|dependency| !dependency["path"].is_string());
     let names: BTreeSet<_> = outside.map(|dependency| dependency["name"].as_str().expect("a name")).collect();
-    let missing: Vec<_> = names.into_iter().filter(|name| !listed.contains(&format!("`{name}`"))).collect();
+    let rows = listed.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows: BTreeMap<_, _> = rows.map(|(name, what)| (name, what.trim_end_matches('|').trim())).collect();
+    let missing: Vec<_> =
+        names.iter().filter(|name| rows.get(*name).is_none_or(|what| what.is_empty())).collect();
     assert!(missing.is_empty(), "not in doc/dependencies.md: {missing:?}");
+    let gone: Vec<_> = rows.keys().filter(|name| !names.contains(*name)).collect();
+    assert!(gone.is_empty(), "in doc/dependencies.md only: {gone:?}");
+}
+
+/// A line of a source file outside of the `arch` modules, without comments and without tests.
+struct Line {
+    file: String,
+    number: usize,
+    text: String,
+}
+
+impl Line {
+    /// Its words: letters, digits and underscores in a row.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+    }
+}
+
+/// What runs on every architecture: the sources of the programs outside of `arch`.
+fn portable_lines() -> Vec<Line> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let mut files = Vec::new();
+    for package in ["broker", "worker", "parasite"] {
+        sources(&root.join(package), &mut files);
+    }
+    assert!(files.len() > 80, "only {} source files were found", files.len());
+    let mut lines = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        // tests come last
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let file = path.strip_prefix(root).expect("within").to_string_lossy().into_owned();
+        lines.extend(code.lines().enumerate().map(|(index, line)| {
+            let text = line.split("//").next().unwrap_or_default().to_owned();
+            Line { file: file.clone(), number: index + 1, text }
+        }));
+    }
+    lines
+}
+
+fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() && name != "arch" {
+            sources(&path, into);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// Expects that nothing was found but what is allowed.
+#[track_caller]
+fn assert_only(found: &[(&Line, &str)], allowed: &[(&str, &str)]) {
+    let is_allowed = |line: &Line, word: &str| allowed.contains(&(line.file.as_str(), word));
+    let wrong: Vec<_> = found.iter().filter(|(line, word)| !is_allowed(line, word)).collect();
+    let wrong: Vec<_> =
+        wrong.into_iter().map(|(line, word)| format!("{}:{}: {word}", line.file, line.number)).collect();
+    assert!(wrong.is_empty(), "belongs into an arch module:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn registers_instructions_and_names_of_architectures_are_in_arch_modules_only() {
+    const NAMES: [&str; 34] = [
+        "rax",
+        "rbx",
+        "rcx",
+        "rdx",
+        "rsi",
+        "rdi",
+        "rbp",
+        "rsp",
+        "rip",
+        "eax",
+        "ebx",
+        "ecx",
+        "edx",
+        "eip",
+        "esp",
+        "orig_rax",
+        "eflags",
+        "rflags",
+        "fs_base",
+        "gs_base",
+        "xmm0",
+        "ymm0",
+        "mxcsr",
+        "pstate",
+        "cpsr",
+        "uregs",
+        "user_regs_struct",
+        "user_regs",
+        "asm",
+        "global_asm",
+        "naked_asm",
+        "target_arch",
+        "x86_64",
+        "aarch64",
+    ];
+    let lines = portable_lines();
+    let found: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.words().map(move |word| (line, word)))
+        .filter(|(_, word)| NAMES.contains(word))
+        .collect();
+    assert_only(&found, &[]);
+}
+
+#[test]
+fn system_calls_named_outside_of_arch_modules_are_on_every_architecture() {
+    let lines = portable_lines();
+    let used = lines.iter().flat_map(|line| line.words().map(move |word| (line, word)));
+    let used: Vec<_> = used.filter(|(_, word)| word.starts_with("SYS_")).collect();
+    assert!(!used.is_empty(), "no system call was found");
+    let known = system_calls_of_every_architecture();
+    // to be moved with the first architecture that lacks them: armv7 has mmap2, fstatat64, arm_fadvise64_64
+    let allowed = ["SYS_mmap", "SYS_newfstatat", "SYS_fadvise64"];
+    let is_everywhere = |word: &str| known.contains(word) || allowed.contains(&word);
+    let found: Vec<_> = used.into_iter().filter(|(_, word)| !is_everywhere(word)).collect();
+    assert_only(&found, &[]);
+}
+
+/// Names that the libc of this workspace has for x86-64, aarch64, armv7 and riscv64 alike.
+fn system_calls_of_every_architecture() -> BTreeSet<String> {
+    let metadata = run_metadata(&["--locked", "--offline"]);
+    let mut packages = metadata["packages"].as_array().expect("packages").iter();
+    let libc = packages.find(|package| package["name"] == "libc").expect("libc is used");
+    let manifest = Path::new(libc["manifest_path"].as_str().expect("a path"));
+    let gnu = manifest.parent().expect("a directory").join("src/unix/linux_like/linux/gnu");
+    let sets =
+        ["b64/x86_64/not_x32.rs", "b64/aarch64/mod.rs", "b32/arm/mod.rs", "b64/riscv64/mod.rs"].map(|file| {
+            let text =
+                std::fs::read_to_string(gnu.join(file)).expect("libc lists the calls of each architecture");
+            let names =
+                text.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split_once(':'));
+            names
+                .map(|(name, _)| name.to_owned())
+                .filter(|name| name.starts_with("SYS_"))
+                .collect::<BTreeSet<_>>()
+        });
+    assert!(sets.iter().all(|set| set.len() > 250), "libc lists its calls in another way");
+    sets.into_iter().reduce(|all, set| &all & &set).expect("four sets")
+}
+
+#[test]
+fn no_page_size_is_written_down_outside_of_arch_modules() {
+    let lines = portable_lines();
+    let is_size = |word: &str| {
+        let number = word.replace('_', "");
+        let number = number.trim_end_matches("usize").trim_end_matches("u64");
+        matches!(number, "4096" | "0x1000" | "4095" | "0xfff")
+    };
+    let found: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.words().map(move |word| (line, word)))
+        .filter(|(_, word)| is_size(word))
+        .collect();
+    let allowed = [
+        ("broker/src/one_shot.rs", "4096"),       // a buffer
+        ("broker/src/standard_error.rs", "4096"), // PIPE_BUF
+        ("worker/src/trace/place.rs", "4096"),    // room beside a signal frame
+        ("worker/src/sys/memory.rs", "4096"),     // where the kernel doesn't tell its own
+    ];
+    assert_only(&found, &allowed);
+}
+
+#[test]
+fn every_test_that_the_specification_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let text = std::fs::read_to_string(root.join("doc/specification.md")).expect("it is there");
+    // between backticks, every second piece is a name
+    let lines = text.lines().map(|line| line.split('`').skip(1).step_by(2).collect::<Vec<_>>());
+    let lines: Vec<_> = lines.collect();
+    let pairs = lines.iter().flat_map(|names| names.windows(2)).filter(|pair| pair[0].ends_with(".rs"));
+    let mut count = 0;
+    let mut missing = Vec::new();
+    for pair in pairs {
+        let (file, function) = (pair[0], pair[1]);
+        let path = if file.contains('/') { file.to_owned() } else { format!("tests/tests/{file}") };
+        let source = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        count += 1;
+        if !source.contains(&format!("fn {function}(")) {
+            missing.push(format!("{file} {function}"));
+        }
+    }
+    assert!(count > 200, "only {count} tests are named, or they are named in another way");
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
 }

@@ -1,13 +1,14 @@
-//! What differs between processors: holding known values in all registers for a while.
+//! What differs between processors: holding known values in all registers for a while, programs of a
+//! narrower kind.
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{forks_by_registers, holds_registers, moves_by_registers};
+pub use x86_64::{NARROW_PROGRAM, forks_by_registers, holds_registers, moves_by_registers};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod portable;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use portable::holds_registers;
+pub use portable::{NARROW_PROGRAM, holds_registers};

@@ -3,6 +3,25 @@
 use std::arch::asm;
 use std::sync::atomic::AtomicU32;
 
+/// A whole 32-bit program (ELF for the i386) that writes `ready` and then waits for ever.
+pub const NARROW_PROGRAM: Option<&[u8]> = Some(&[
+    // ELF header: 32 bit, little endian, executable, i386, entry at 0x08048054
+    0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 0x04,
+    0x08, 52, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+    // one segment: all of this file, readable and executable, at 0x08048000
+    1, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x80, 0x04, 0x08, 0x00, 0x80, 0x04, 0x08, 0x7b, 0, 0, 0, 0x7b, 0, 0, 0, 5,
+    0, 0, 0, 0x00, 0x10, 0, 0, 0xb8, 4, 0, 0, 0, // mov eax, 4 (write)
+    0xbb, 1, 0, 0, 0, // mov ebx, 1
+    0xb9, 0x75, 0x80, 0x04, 0x08, // mov ecx, the text
+    0xba, 6, 0, 0, 0, // mov edx, 6
+    0xcd, 0x80, // int 0x80
+    0xb8, 29, 0, 0, 0, // mov eax, 29 (pause)
+    0xcd, 0x80, // int 0x80
+    0xeb, 0xf7, // again
+    0x90, 0x90, // to the text
+    b'r', b'e', b'a', b'd', b'y', b'\n',
+]);
+
 /// Fills the registers from `seed`, spins `spins` rounds without touching them, and looks whether
 /// they still hold the same.
 pub fn holds_registers(seed: u64, spins: u64) -> bool {

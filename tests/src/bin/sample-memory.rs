@@ -19,7 +19,8 @@ fn main() {
     }
     let mut memory = vec![0; mib as usize * 1024 * 1024];
     content::fill(&mut memory, seed);
-    println!("ready pid={} seed={seed} hash={:016x}", std::process::id(), content::hash(&memory));
+    let (pid, hash, address) = (std::process::id(), content::hash(&memory), memory.as_ptr() as usize);
+    println!("ready pid={pid} seed={seed} hash={hash:016x} address={address:#x}");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("check", _) => match content::check(&memory, seed) {

@@ -34,6 +34,23 @@ fn main() {
             sys::install_harmless_filter();
             serve(String::new());
         }
+        "without-executable-gain" => {
+            sys::refuse_executable_gain();
+            serve(String::new());
+        }
+        "with-ring" => {
+            let _ring = sys::set_up_ring(None);
+            serve(String::new());
+        }
+        "with-registered-buffer" => {
+            let buffer = sys::Region::private(64 * 1024);
+            let _ring = sys::set_up_ring(Some(&buffer));
+            serve(String::new());
+        }
+        "with-asynchronous-io" => {
+            sys::set_up_asynchronous_io();
+            serve(String::new());
+        }
         "shares-memory" => serve(format!("child={}", sys::share_memory_with_a_child())),
         "in-vfork" => {
             std::thread::spawn(move || serve(String::new()));

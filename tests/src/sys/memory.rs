@@ -49,6 +49,11 @@ impl Region {
         self.start.as_ptr() as u64
     }
 
+    /// Its length in bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// Its bytes; it must be readable and writable.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is ours alone and lives until the process ends.

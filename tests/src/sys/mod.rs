@@ -3,6 +3,7 @@
 mod calls;
 mod memory;
 mod process;
+mod rings;
 mod signals;
 mod waits;
 
@@ -10,8 +11,9 @@ pub use calls::entered_call;
 pub use memory::Region;
 pub use process::{
     end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
-    share_memory_with_a_child, start_vfork_that_lasts,
+    refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts,
 };
+pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{
     block_signal, count_signal, counted, is_pending, queue_to_self, start_interval_timer, take_queued,
     use_alternate_stack,

@@ -8,6 +8,24 @@ pub fn forbid_dumping() {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }, 0, "PR_SET_DUMPABLE");
 }
 
+/// Has the kernel refuse memory that is writable and executable, or becomes executable later.
+///
+/// # Panics
+/// When the kernel can't (it can since Linux 6.3), or doesn't do so.
+pub fn refuse_executable_gain() {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    let none: libc::c_ulong = 0;
+    // SAFETY: no memory is passed.
+    let outcome = unsafe { libc::prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, none, none, none) };
+    assert_eq!(outcome, 0, "PR_SET_MDWE: {}", std::io::Error::last_os_error());
+    let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address that the kernel chooses touches no memory in use.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), 1, all, flags, -1, 0) };
+    assert_eq!(address, libc::MAP_FAILED, "the kernel still gives memory that is writable and executable");
+}
+
 /// Installs a seccomp filter that allows everything.
 pub fn install_harmless_filter() {
     let mut allow = libc::sock_filter { code: 6, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
