@@ -38,8 +38,9 @@ impl Renderer {
     /// How far it is.
     pub(crate) fn progress(&self, state: State, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_message(state.name());
+            // first, since the next line draws it
             bar.set_length(total);
+            bar.set_message(state.name());
             bar.set_position(done);
         }
     }

@@ -50,7 +50,7 @@ fn wait_for_end(mut child: Child) -> Option<i32> {
 }
 
 #[test]
-fn on_a_terminal_it_shows_a_progress_bar_waits_for_enter_and_writes_no_records() {
+fn on_a_terminal_it_shows_a_progress_bar_waits_for_enter_and_keeps_records_on_lines_of_their_own() {
     // what takes less than a tenth of a second shows no progress
     let mut target = Target::start(&cast().target, "sample-memory", &["256"]);
     let scratch = Scratch::new();
@@ -88,10 +88,14 @@ fn on_a_terminal_it_shows_a_progress_bar_waits_for_enter_and_writes_no_records()
     assert_eq!(wait_for_end(child), Some(0), "{:?}", text());
     reader.join().expect("nobody panics");
     let all = text();
-    assert!(
-        all.contains("rss before") && all.contains("rss after") && !all.contains("\"schema\""),
-        "{all:?}"
-    );
+    assert!(all.contains("rss before") && all.contains("rss after"), "{all:?}");
+    assert!(all.matches("\"schema\"").count() >= 4, "{all:?}");
+    let is_alone =
+        |line: &str| line.ends_with('}') && line.trim_start_matches(['\r', '\n']).starts_with("\u{1b}[K{");
+    let records: Vec<&str> = all.split("\r\n").filter(|line| line.contains("\"schema\"")).collect();
+    let last_drawn = |line: &&str| line.rfind("\r\u{1b}[K{").is_some_and(|start| is_alone(&line[start..]));
+    assert!(records.iter().all(last_drawn), "{records:?}");
+    assert!(!all.contains("worker-replaced"), "its worker died: {all:?}");
     target.assert_intact();
 }
 
@@ -112,6 +116,7 @@ fn without_a_terminal_there_is_no_bar_and_records_go_to_standard_error() {
         ["checkpoint", "restore"].iter().all(|action| actions.iter().any(|found| found == action)),
         "{errors}"
     );
+    assert!(!errors.contains("worker-replaced"), "its worker died: {errors}");
     target.assert_intact();
 }
 

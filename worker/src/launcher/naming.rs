@@ -23,13 +23,13 @@ pub(super) fn peer(client: &OwnedFd) -> Result<Option<Peer>> {
 pub(super) fn program(target: &OwnedFd) -> Result<Option<String>> {
     with_ptrace(|| {
         let pid = facts::pid_of(target.as_fd()).ok()?;
-        let program = ProcDirectory::open(pid).and_then(|directory| directory.link("exe")).ok()?;
+        let program = facts::executable(&ProcDirectory::open(pid).ok()?);
         // it was read of this process, if that is still there
-        (pidfd::has_exited(target) == Ok(false)).then_some(program)
+        (pidfd::has_exited(target) == Ok(false) && !program.is_empty()).then_some(program)
     })
 }
 
-/// Has CAP_SYS_PTRACE in effect for the reading of one link.
+/// Has CAP_SYS_PTRACE in effect while the link to a program is read.
 fn with_ptrace<T>(read: impl FnOnce() -> Option<T>) -> Result<Option<T>> {
     if confine::raise_ptrace().is_err() {
         return Ok(None);

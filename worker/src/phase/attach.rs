@@ -160,19 +160,19 @@ fn prepare(
     // the leader's own files are empty once it has exited (kernel fact 29)
     let live = directory.thread(tid)?;
     let mappings = mappings::read(&live.file("smaps")?)?;
-    refusals::on_frozen(pid, directory, &live, &mappings)?;
+    refusals::on_frozen(pid, tid, directory, &mappings)?;
     for tid in tracees.tids() {
         refusals::seccomp_of_thread(pid, &directory.thread(tid)?)?;
     }
     let rss_before = Status::read(&live)?.rss_anonymous;
-    let site = Site::find(pid, &mappings)?;
+    let site = Site::find(pid, tid, &mappings)?;
     let place = Place::find(&mappings, memory::page_size()).ok_or_else(|| Error::Refused {
         pid: pid.as_raw(),
         reason: "there is no room between its mappings".into(),
     })?;
     let image = image_file::create(request.directory, pid, launcher)?;
-    let keep = keep_restartable_sequence(tracees, pid, tid)?;
-    let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Process(pid))?;
+    let keep = keep_restartable_sequence(tracees, tid)?;
+    let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Thread(tid))?;
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
     let mut parasite = Parasite::new(puppet, place)?;
     let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
@@ -181,21 +181,21 @@ fn prepare(
         Err(error) => {
             // if these fail too the target has died
             let _ = parasite.remove(tracees);
-            let _ = way_home.map(|way| way.clear(&TargetMemory::Process(pid), pid));
+            let _ = way_home.map(|way| way.clear(&TargetMemory::Thread(tid), pid));
             Err(error)
         }
     }
 }
 
 /// The thread's rseq area stays resident; a sequence under way begins anew (kernel fact 18).
-fn keep_restartable_sequence(tracees: &mut Tracees, pid: Pid, tid: Pid) -> Result<Vec<Range<u64>>> {
+fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Vec<Range<u64>>> {
     let area = rseq::area(tid).map_err(Error::system("reading the rseq area of thread", tid))?;
     let Some(area) = area else {
         return Ok(Vec::new());
     };
     let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
     let mut registers = thread.registers;
-    if let Some(address) = rseq::abort_address(pid, &area, &registers) {
+    if let Some(address) = rseq::abort_address(tid, &area, &registers) {
         registers.set_instruction_pointer(address);
         tracees.change_registers(tid, registers)?;
     }
@@ -216,11 +216,24 @@ fn inject(
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     refusals::dumpable(pid, dumpable)?;
-    let target = request.target.as_fd();
+    let of_thread = thread_with_files(tracees, parasite.puppet().tid())?;
+    let target = of_thread.as_ref().unwrap_or(&request.target).as_fd();
     parasite.inject(tracees, target)?;
     let handles = handles::take(parasite, tracees, target, live, request.device)?;
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     Ok(handles)
+}
+
+/// A pidfd by which descriptors can be taken out of the target, if its own is of no use for that: a first
+/// thread that has ended has no descriptors (kernel fact 29).
+fn thread_with_files(tracees: &Tracees, tid: Pid) -> Result<Option<OwnedFd>> {
+    if tracees.thread(tracees.pid()).is_some() {
+        return Ok(None);
+    }
+    pidfd::of_thread(tid).map(Some).map_err(|cause| Error::Refused {
+        pid: tracees.pid().as_raw(),
+        reason: format!("its main thread has ended, which needs Linux 6.9: {}", cause.desc()),
+    })
 }
 
 impl Attached {

@@ -22,6 +22,7 @@ use crate::trace::way_home::{Site, WayHome};
 use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::report::WakeReport;
 use memcr_protocol::subject::TargetFacts;
+use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -67,8 +68,7 @@ pub(crate) fn succeed(
     // a fork doesn't inherit the lock of the launcher's copy; one that can't be locked still restores
     let _ = memory::lock(key.bytes());
     // the program may have closed it, or may use the number for something else by now
-    let is_guard =
-        |&number: &i32| kcmp::same_file(taken.tracees.pid(), number, guard.as_fd()).unwrap_or(false);
+    let is_guard = |&number: &i32| kcmp::same_file(taken.tid, number, guard.as_fd()).unwrap_or(false);
     let debris = Debris { place: taken.place, frame: (0, 0), guard: debris.guard.filter(is_guard) };
     let keep = [
         libc::STDERR_FILENO,
@@ -101,6 +101,8 @@ pub(crate) fn succeed(
 /// The target, stopped again, and what is needed of it.
 struct TakenBack {
     tracees: Tracees,
+    /// One of its threads.
+    tid: Pid,
     site: Site,
     /// The parasite's place, if it is still there.
     place: (u64, u64),
@@ -115,7 +117,7 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     // any thread will do, even one that can't stop yet
     let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
     let thread = directory.thread(tid)?;
-    let site = Site::find(pid, &mappings::read(&thread.file("smaps")?)?)?;
+    let site = Site::find(pid, tid, &mappings::read(&thread.file("smaps")?)?)?;
     // an orphaned parasite goes home by itself: its socket has closed with its worker
     let (address, length) = debris.place;
     let in_parasite = |registers: &Registers| registers.instruction_pointer().wrapping_sub(address) < length;
@@ -129,9 +131,9 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     // which is in the image
     tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;
     let mappings = mappings::read(&thread.file("smaps")?)?;
-    let place = if place::is_ours(pid, debris.place, &mappings) { debris.place } else { (0, 0) };
+    let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
-    Ok(TakenBack { tracees, site, place, status, facts })
+    Ok(TakenBack { tracees, tid, site, place, status, facts })
 }
 
 /// Nothing was freed: the parasite closed what it had opened, its memory is left.
@@ -139,8 +141,8 @@ fn remove_parasite(taken: TakenBack, launcher: &Launcher) -> Result<()> {
     let TakenBack { mut tracees, site, place, .. } = taken;
     tracees.wait_for_rest()?;
     if place.1 > 0 {
-        let memory = TargetMemory::Process(tracees.pid());
         let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+        let memory = TargetMemory::Thread(tid);
         let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
         let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
         launcher.leave(&Deposit::Debris(Debris { place, frame, guard: None }), &[])?;

@@ -17,21 +17,21 @@ pub(crate) fn lock_at((address, length): (usize, usize)) -> Result<(), Errno> {
 }
 
 /// Reads the target's memory; the number of bytes read, which may be less than asked for.
-pub(crate) fn read_remote(pid: Pid, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn read_remote(tid: Pid, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
     // SAFETY: the kernel writes to the buffer only; the other address is another process's
-    let read = unsafe { libc::process_vm_readv(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+    let read = unsafe { libc::process_vm_readv(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
     Errno::result(read).map(isize::unsigned_abs)
 }
 
 /// Writes all bytes to writable memory of the target.
-pub(crate) fn write_remote(pid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_remote(tid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: the kernel only reads the bytes; the other address is another process's
     let written =
-        unsafe { libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+        unsafe { libc::process_vm_writev(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
     match Errno::result(written).map(isize::unsigned_abs) {
         Ok(length) if length == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::EFAULT),
@@ -41,8 +41,8 @@ pub(crate) fn write_remote(pid: Pid, address: u64, bytes: &[u8]) -> Result<(), E
 
 /// A way to the target's memory.
 pub(crate) enum TargetMemory<'a> {
-    /// By its process id, until we are confined.
-    Process(Pid),
+    /// By one of its threads, until we are confined: the first one may have ended, and has no memory then.
+    Thread(Pid),
     /// Through its open memory file. Never where pages may be missing (kernel fact 35).
     File(&'a File),
 }
@@ -51,24 +51,24 @@ impl TargetMemory<'_> {
     /// Reads the whole buffer.
     pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         match self {
-            Self::Process(pid) => match read_remote(*pid, address, buffer)? {
+            Self::Thread(tid) => match read_remote(*tid, address, buffer)? {
                 length if length == buffer.len() => Ok(()),
                 _ => Err(Errno::EFAULT),
             },
-            Self::File(file) => file.read_exact_at(buffer, address).map_err(error_number),
+            Self::File(file) => file.read_exact_at(buffer, address).map_err(|error| error_number(&error)),
         }
     }
 
     /// Writes all bytes.
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Process(pid) => write_remote(*pid, address, bytes),
-            Self::File(file) => file.write_all_at(bytes, address).map_err(error_number),
+            Self::Thread(tid) => write_remote(*tid, address, bytes),
+            Self::File(file) => file.write_all_at(bytes, address).map_err(|error| error_number(&error)),
         }
     }
 }
 
-fn error_number(error: std::io::Error) -> Errno {
+fn error_number(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
@@ -93,6 +93,8 @@ pub(crate) fn value_of<T: Plain>(bytes: &[u8]) -> Option<T> {
 
 /// The size of a page in bytes.
 pub(crate) fn page_size() -> u64 {
+    /// A multiple of every page size, should the library not know it.
+    const LARGEST: u64 = 64 * 1024;
     // SAFETY: always sound
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(LARGEST)
 }

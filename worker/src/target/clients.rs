@@ -7,9 +7,10 @@ use crate::target::facts;
 use memcr_protocol::launcher;
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
-use nix::sys::stat::fstat;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Whose sockets are taken for clients, and for which targets.
 pub(crate) enum Clients {
@@ -92,10 +93,14 @@ fn address_of(address: &UnixAddr) -> Vec<u8> {
     }
 }
 
+/// By the call that the confined worker may make, too.
 fn inode(socket: BorrowedFd<'_>) -> Result<(u64, u64)> {
-    let status =
-        fstat(socket).map_err(|cause: Errno| Error::system("looking at", "the client's socket")(cause))?;
-    Ok((status.st_dev, status.st_ino))
+    let status = socket.try_clone_to_owned().and_then(|copy| File::from(copy).metadata());
+    let status = status.map_err(|error| {
+        let cause = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Error::system("looking at", "the client's socket")(cause)
+    })?;
+    Ok((status.dev(), status.ino()))
 }
 
 #[cfg(test)]

@@ -37,9 +37,17 @@ pub(crate) fn target(pid: Pid, directory: &ProcDirectory) -> Result<TargetFacts>
         start_time: stat.start_time,
         uids: status.uids,
         gids: status.gids,
-        // kernel threads have none
-        executable: directory.link("exe").unwrap_or_default(),
+        executable: executable(directory),
         cgroup: cgroup(&directory.text("cgroup")?),
+    })
+}
+
+/// Of a process whose first thread has ended only the others know it; kernel threads have none.
+pub(crate) fn executable(directory: &ProcDirectory) -> String {
+    directory.link("exe").unwrap_or_else(|_| {
+        let threads = directory.numbers("task").unwrap_or_default().into_iter().map(Pid::from_raw);
+        let of_thread = |tid| directory.thread(tid).and_then(|thread| thread.link("exe")).ok();
+        threads.into_iter().find_map(of_thread).unwrap_or_default()
     })
 }
 

@@ -41,13 +41,9 @@ fn is_ours(pid: Pid, directory: &ProcDirectory) -> Result<bool> {
     Ok(pid == getpid() || pid == launcher || pid.as_raw() == broker || parent == launcher)
 }
 
-/// On the frozen target, from its mappings and `live`, the directory of a thread that is there.
-pub(crate) fn on_frozen(
-    pid: Pid,
-    directory: &ProcDirectory,
-    live: &ProcDirectory,
-    mappings: &[Mapping],
-) -> Result<()> {
+/// On the frozen target, from its mappings and `tid`, a thread that is there.
+pub(crate) fn on_frozen(pid: Pid, tid: Pid, directory: &ProcDirectory, mappings: &[Mapping]) -> Result<()> {
+    let live = &directory.thread(tid)?;
     let status = Status::read(live)?;
     if status.pinned > 0 {
         return refuse(
@@ -58,13 +54,13 @@ pub(crate) fn on_frozen(
     if mappings.iter().any(Mapping::is_aio_ring) {
         return refuse(pid, "it uses kernel asynchronous IO (io_setup), which could write to lost pages");
     }
-    if has_registered_ring_buffers(directory)? {
+    if has_registered_ring_buffers(live)? {
         return refuse(
             pid,
             "it uses io_uring with registered buffers, to which the kernel would go on writing",
         );
     }
-    if let Some(other) = memory_sharer(pid)? {
+    if let Some(other) = memory_sharer(pid, tid)? {
         return refuse(
             pid,
             format!("it shares its memory with process {other}, which is not frozen (CLONE_VM or vfork)"),
@@ -113,11 +109,11 @@ fn ring_has_buffers(fdinfo: &str) -> bool {
     count.is_some_and(|count| count.trim() != "0")
 }
 
-/// A process outside the thread group that uses the same memory.
-fn memory_sharer(pid: Pid) -> Result<Option<Pid>> {
+/// A process outside the thread group that uses the memory of this thread.
+fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
     let everyone = ProcDirectory::open_all()?;
     for other in everyone.numbers(".")?.into_iter().map(Pid::from_raw).filter(|&other| other != pid) {
-        match kcmp::share_memory(pid, other) {
+        match kcmp::share_memory(tid, other) {
             Ok(true) => return Ok(Some(other)),
             // it has just exited, or has no memory, or is beyond us and so no relative of the target
             Ok(false) | Err(Errno::ESRCH | Errno::EPERM) => {}

@@ -42,7 +42,7 @@ struct Search {
 
 impl Gadgets {
     /// Looks for them: in the vDSO, then in the C library, then in any code of the target.
-    pub(crate) fn find(pid: Pid, mappings: &[Mapping]) -> Result<Self> {
+    pub(crate) fn find(pid: Pid, tid: Pid, mappings: &[Mapping]) -> Result<Self> {
         let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.is_executable()).collect();
         code.sort_by_key(|mapping| (!mapping.is_vdso(), !mapping.is_c_library(), mapping.length()));
         let mut search = Search::default();
@@ -53,7 +53,7 @@ impl Gadgets {
             let mut address = mapping.start;
             while address < end && !search.is_complete() {
                 let length = (end - address).min(CHUNK);
-                search.chunk(pid, address, length);
+                search.chunk(tid, address, length);
                 address += if length == CHUNK { CHUNK - OVERLAP } else { length };
             }
         }
@@ -69,10 +69,10 @@ impl Search {
         self.returning_call.is_some() && self.signal_return.is_some()
     }
 
-    fn chunk(&mut self, pid: Pid, address: u64, length: u64) {
+    fn chunk(&mut self, tid: Pid, address: u64, length: u64) {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         // what can't be read (a mapping without the right to read) is passed over
-        let read = read_remote(pid, address, &mut bytes).unwrap_or(0);
+        let read = read_remote(tid, address, &mut bytes).unwrap_or(0);
         bytes.truncate(read);
         let calls = bytes
             .windows(SYSTEM_CALL_INSTRUCTION.len())

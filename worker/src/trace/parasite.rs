@@ -81,10 +81,10 @@ impl Parasite {
         ptrace::write(self.puppet.tid(), place.address, BLOB)
             .map_err(Error::system("writing the parasite into process", tracees.pid()))?;
         let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2] };
-        let (home, mask) = (self.puppet.home(), self.puppet.signal_mask());
+        let (tid, home, mask) = (self.puppet.tid(), self.puppet.home(), self.puppet.signal_mask());
         let frame = arch::home_frame(home, &self.vector_state, mask, start.home, 0);
         let write = |address, bytes: &[u8]| {
-            memory::write_remote(tracees.pid(), address, bytes)
+            memory::write_remote(tid, address, bytes)
                 .map_err(Error::system("preparing the parasite in process", tracees.pid()))
         };
         write(start.home, &frame)?;
@@ -113,7 +113,7 @@ impl Parasite {
             self.puppet.run_to_system_call(tracees)?;
         }
         let mut bytes = vec![0; size_of::<Start>()];
-        memory::TargetMemory::Process(tracees.pid())
+        memory::TargetMemory::Thread(self.puppet.tid())
             .read(self.place.memory(), &mut bytes)
             .map_err(Error::system("reading memory of process", tracees.pid()))?;
         let made = memory::value_of::<Start>(&bytes).map(|start| start.sockets);

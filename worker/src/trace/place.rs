@@ -78,13 +78,13 @@ impl Place {
 
 /// Whether the memory that a dead worker left there is still there, and ours: the code, as far as it was
 /// written, in a mapping that begins where it was put.
-pub(crate) fn is_ours(pid: Pid, (address, length): (u64, u64), mappings: &[Mapping]) -> bool {
+pub(crate) fn is_ours(tid: Pid, (address, length): (u64, u64), mappings: &[Mapping]) -> bool {
     let found = mappings.iter().find(|mapping| mapping.start == address);
     let Some(mapping) = found.filter(|mapping| mapping.is_anonymous_code() && mapping.length() <= length)
     else {
         return false;
     };
     let mut bytes = vec![0; BLOB.len().min(usize::try_from(mapping.length()).unwrap_or(0))];
-    let read = read_remote(pid, address, &mut bytes).unwrap_or(0);
+    let read = read_remote(tid, address, &mut bytes).unwrap_or(0);
     read == bytes.len() && bytes.iter().zip(BLOB).all(|(&there, &ours)| there == ours || there == 0)
 }

@@ -30,21 +30,21 @@ pub(crate) fn area(tid: Pid) -> Result<Option<Range<u64>>, Errno> {
 }
 
 /// Where a thread must go on that was stopped inside a sequence.
-pub(crate) fn abort_address(pid: Pid, area: &Range<u64>, registers: &Registers) -> Option<u64> {
-    let sequence = read_words::<1>(pid, area.start + SEQUENCE)?;
+pub(crate) fn abort_address(tid: Pid, area: &Range<u64>, registers: &Registers) -> Option<u64> {
+    let sequence = read_words::<1>(tid, area.start + SEQUENCE)?;
     let [address] = sequence;
     if address == 0 {
         return None;
     }
     // struct rseq_cs: version and flags, start, length, address to go to when interrupted
-    let [_, start, length, abort] = read_words::<4>(pid, address)?;
+    let [_, start, length, abort] = read_words::<4>(tid, address)?;
     let inside = registers.instruction_pointer().wrapping_sub(start) < length;
     inside.then_some(abort)
 }
 
-fn read_words<const N: usize>(pid: Pid, address: u64) -> Option<[u64; N]> {
+fn read_words<const N: usize>(tid: Pid, address: u64) -> Option<[u64; N]> {
     let mut bytes = vec![0; N * 8];
-    let read = read_remote(pid, address, &mut bytes).ok()?;
+    let read = read_remote(tid, address, &mut bytes).ok()?;
     let words: Vec<u64> = bytes
         .get(..read)?
         .chunks_exact(8)

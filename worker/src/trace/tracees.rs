@@ -44,13 +44,13 @@ impl Tracees {
     pub(crate) fn seize(pid: Pid, directory: &ProcDirectory) -> Result<Self> {
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
         let tracees = Self::seize_until(pid, directory, deadline)?;
-        match tracees.running.first() {
-            None => Ok(tracees),
-            Some(tid) => Err(tracees.refused(format!(
-                "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an uninterruptible wait \
-                 (a frozen cgroup, vfork, a slow file system), try again later"
-            ))),
-        }
+        let Some(tid) = tracees.running.first() else { return Ok(tracees) };
+        let error = tracees.refused(format!(
+            "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an uninterruptible wait (a frozen \
+             cgroup, vfork, a slow file system), try again later"
+        ));
+        tracees.release();
+        Err(error)
     }
 
     /// Seizes every thread and waits until the deadline for them to stop. Those that wait in the kernel
@@ -58,33 +58,43 @@ impl Tracees {
     pub(crate) fn seize_until(pid: Pid, directory: &ProcDirectory, deadline: Instant) -> Result<Self> {
         let mut tracees =
             Self { pid, threads: BTreeMap::new(), running: BTreeSet::new(), signals: child_signals()? };
+        match tracees.seize_all(directory, deadline) {
+            Ok(()) => Ok(tracees),
+            Err(error) => {
+                // those that have stopped run on before anybody is told; the rest when this process ends
+                tracees.release();
+                Err(error)
+            }
+        }
+    }
+
+    fn seize_all(&mut self, directory: &ProcDirectory, deadline: Instant) -> Result<()> {
         let mut gone = BTreeSet::new();
         loop {
             let listed = directory.numbers("task")?.into_iter().map(Pid::from_raw);
             let is_known = |tid: &Pid| {
-                tracees.threads.contains_key(tid) || tracees.running.contains(tid) || gone.contains(tid)
+                self.threads.contains_key(tid) || self.running.contains(tid) || gone.contains(tid)
             };
             let new: Vec<Pid> = listed.filter(|tid| !is_known(tid)).collect();
             if new.is_empty() {
                 break;
             }
             for tid in new {
-                if tracees.seize_thread(tid, directory)? {
-                    tracees.running.insert(tid);
+                if self.seize_thread(tid, directory)? {
+                    self.running.insert(tid);
                 } else {
                     gone.insert(tid);
                 }
             }
-            tracees.wait_until_stopped(deadline)?;
+            self.wait_until_stopped(deadline)?;
             // a thread that vanishes in another's execve tells nobody
             let listed = directory.numbers("task")?;
-            tracees.running.retain(|tid| listed.contains(&tid.as_raw()));
+            self.running.retain(|tid| listed.contains(&tid.as_raw()));
         }
-        if tracees.threads.is_empty() && tracees.running.is_empty() {
-            return Err(Error::NoSuchProcess { pid: pid.as_raw() });
+        if self.threads.is_empty() && self.running.is_empty() {
+            return Err(Error::NoSuchProcess { pid: self.pid.as_raw() });
         }
-        tracees.note_interrupted_calls(directory)?;
-        Ok(tracees)
+        self.note_interrupted_calls(directory)
     }
 
     /// Whether the thread is seized now; `false` if it has exited.
@@ -164,6 +174,8 @@ impl Tracees {
     fn note_thread(&mut self, tid: Pid) -> Result<()> {
         let registers = ptrace::registers(tid).map_err(Error::system("reading registers of thread", tid))?;
         let Some(registers) = registers else {
+            // it is stopped all the same, and has to be let go
+            let _ = ptrace::detach(tid, 0);
             return Err(self.refused("it is a program of another word size than this kernel's"));
         };
         self.threads.insert(tid, Thread { registers, begins_anew: false });

@@ -29,11 +29,11 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Looks for it.
-    pub(crate) fn find(pid: Pid, mappings: &[Mapping]) -> Result<Self> {
+    /// Looks for it, by a thread that is there.
+    pub(crate) fn find(pid: Pid, tid: Pid, mappings: &[Mapping]) -> Result<Self> {
         let stack = mappings.iter().find(|mapping| mapping.is_main_stack() && mapping.is_writable());
         Ok(Self {
-            gadgets: Gadgets::find(pid, mappings)?,
+            gadgets: Gadgets::find(pid, tid, mappings)?,
             stack: stack.map(|mapping| mapping.start..mapping.end),
         })
     }
