@@ -38,6 +38,38 @@ fn a_sleeper_whose_worker_is_killed_wakes_with_its_memory() {
 }
 
 #[test]
+fn a_sleeper_whose_successors_are_killed_wakes_in_the_end() {
+    let daemon = Daemon::start();
+    let mut target = sample("16");
+    let mut killed = vec![daemon.put_to_sleep(&target)];
+    // a stranger holds the target, so that no successor can do anything for it
+    send(daemon.launcher(), Signal::SIGSTOP);
+    send(killed[0], Signal::SIGKILL);
+    wait::until("nobody traces the target", || procfs::tracer(target.pid()).is_none());
+    let held = nix::unistd::Pid::from_raw(target.pid());
+    nix::sys::ptrace::seize(held, nix::sys::ptrace::Options::empty()).expect("root may trace it");
+    send(daemon.launcher(), Signal::SIGCONT);
+    while killed.len() < 5 {
+        let new = wait::until_some("there is a successor", wait::BOUND, || {
+            daemon
+                .audit()
+                .iter()
+                .filter_map(|record| record["worker"].as_i64())
+                .last()
+                .filter(|worker| killed.last().is_none_or(|last| i64::from(*last) != *worker))
+        });
+        killed.push(i32::try_from(new).expect("a pid"));
+        send(killed[killed.len() - 1], Signal::SIGKILL);
+    }
+    assert!(procfs::is_alive(target.pid()));
+    nix::sys::ptrace::interrupt(held).expect("it is traced");
+    nix::sys::wait::waitpid(held, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("it stops");
+    nix::sys::ptrace::detach(held, None).expect("it is let go");
+    wait::until("the last successor is gone", || daemon.workers().is_empty() && target.is_awake());
+    target.assert_intact();
+}
+
+#[test]
 fn without_the_full_guard_a_sleeper_dies_with_its_worker() {
     let daemon = Setup::new().way(Way::Ambient).start();
     let mut target = sample("16");

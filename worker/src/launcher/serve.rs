@@ -19,9 +19,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
-/// Successors of one worker at most; a target that kills three of them is beyond help.
-const MAX_SUCCESSORS: u32 = 3;
+/// Successors that try to remove what a worker left in a target that runs. One that sleeps is never given up.
+const MAX_REMOVERS: u32 = 3;
+/// Time after which a successor is tried again that did not succeed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves until the broker is gone and every worker has ended.
 pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
@@ -42,7 +45,8 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
             let main_thread = setup.broker.main_thread.iter();
             polled.extend(main_thread.map(|thread| PollFd::new(thread.as_fd(), PollFlags::POLLIN)));
         }
-        poll::wait(&mut polled, None).map_err(Error::system("waiting for", "jobs"))?;
+        let time = wards.iter().filter_map(|ward| ward.again_at).min().map(poll::remaining);
+        poll::wait(&mut polled, time).map_err(Error::system("waiting for", "jobs"))?;
         while let Ok(Some(_)) = signals.read_signal() {}
         for ward in &mut wards {
             ward.collect();
@@ -50,6 +54,7 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
         while let Some((worker, by_itself)) = next_end()? {
             wards = settle(wards, worker, by_itself, jobs, setup);
         }
+        wards = try_again(wards, jobs, setup);
         if parted.is_none() {
             parted = match accept(jobs, setup, &mut wards) {
                 Ok(true) if !setup.broker.is_gone() => None,
@@ -151,34 +156,62 @@ fn next_end() -> Result<Option<(Pid, bool)>> {
 
 /// Does what a worker's end asks for.
 fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
-    let Some(position) = wards.iter().position(|ward| ward.worker == worker) else {
+    let Some(position) = wards.iter().position(|ward| ward.worker == Some(worker)) else {
         return wards;
     };
     let mut ward = wards.swap_remove(position);
     ward.collect();
+    ward.worker = None;
     let ending = match ward.next(by_itself) {
-        Next::Successor if ward.successors < MAX_SUCCESSORS => {
-            return succeed(wards, ward, jobs, setup);
+        Next::Successor if ward.successors == 0 => return succeed(wards, ward, jobs, setup),
+        Next::Successor if ward.is_asleep() || ward.successors < MAX_REMOVERS => {
+            ward.again_at = Some(Instant::now() + AGAIN);
+            wards.push(ward);
+            return wards;
         }
         Next::Successor | Next::Lost if ward.is_asleep() => Ending::DiedAsleep,
         Next::Nothing if by_itself && (ward.successors == 0 || ward.was_asleep()) => Ending::Exited,
         Next::Successor | Next::Lost | Next::Nothing => Ending::DiedUnharmed,
     };
+    end(ward, ending, jobs);
+    wards
+}
+
+fn end(mut ward: Ward, ending: Ending, jobs: &OwnedFd) {
     ward.remove_image();
     report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
+}
+
+/// Forks the successors that are due, unless their targets have died meanwhile.
+fn try_again(wards: Vec<Ward>, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
+    let now = Instant::now();
+    let is_due = |ward: &Ward| ward.again_at.is_some_and(|time| time <= now);
+    let (due, mut wards): (Vec<_>, Vec<_>) = wards.into_iter().partition(is_due);
+    // a child that becomes a successor keeps none of those that are still to come
+    let mut due = due;
+    while let Some(mut ward) = due.pop() {
+        ward.again_at = None;
+        match ward.next(false) {
+            Next::Successor => {
+                wards.append(&mut due);
+                wards = succeed(wards, ward, jobs, setup);
+                return wards;
+            }
+            Next::Lost if ward.is_asleep() => end(ward, Ending::DiedAsleep, jobs),
+            Next::Lost | Next::Nothing => end(ward, Ending::DiedUnharmed, jobs),
+        }
+    }
     wards
 }
 
 /// Forks a successor for a worker that died.
 fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
-    let ended = |ward: &Ward| {
-        let ending = if ward.is_asleep() { Ending::DiedAsleep } else { Ending::DiedUnharmed };
-        report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
+    let later = |mut wards: Vec<Ward>, mut ward: Ward| {
+        ward.again_at = Some(Instant::now() + AGAIN);
+        wards.push(ward);
+        wards
     };
-    let Ok((ours, theirs)) = deposit_sockets() else {
-        ended(&ward);
-        return wards;
-    };
+    let Ok((ours, theirs)) = deposit_sockets() else { return later(wards, ward) };
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => {
             wards.clear();
@@ -199,13 +232,13 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
             process::exit_now(job::take_over(inheritance, &setup.host, &broker, &launcher));
         }
         Ok(ForkResult::Parent { child }) => {
-            ward.worker = child;
+            ward.worker = Some(child);
             ward.deposits = ours;
             ward.successors += 1;
             report(jobs, &LauncherReport::Succeeded { ticket: ward.ticket, worker: child.as_raw() });
             wards.push(ward);
+            wards
         }
-        Err(_) => ended(&ward),
+        Err(_) => later(wards, ward),
     }
-    wards
 }

@@ -9,6 +9,7 @@ use memcr_protocol::frame::{self, Message as _};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// Deposits that are taken in one go.
@@ -18,8 +19,10 @@ const DEPOSITS_AT_ONCE: usize = 16;
 pub(super) struct Ward {
     /// Ticket of its job.
     pub(super) ticket: u64,
-    /// Its process.
-    pub(super) worker: Pid,
+    /// Its process; none while a successor is to be tried again.
+    pub(super) worker: Option<Pid>,
+    /// When that is.
+    pub(super) again_at: Option<Instant>,
     /// The launcher's end of the deposit socket.
     pub(super) deposits: OwnedFd,
     /// The worker's control socket, for a successor.
@@ -60,7 +63,8 @@ impl Ward {
     ) -> Self {
         Self {
             ticket,
-            worker,
+            worker: Some(worker),
+            again_at: None,
             deposits,
             control,
             target,
