@@ -44,6 +44,9 @@ impl Message for Deposit {
 pub struct Debris {
     /// The parasite's place, as address and length in bytes; length 0 if it has none.
     pub place: (u64, u64),
+    /// The parasite's end of its socketpair, as number and inode. It closes that last: as long as it is open
+    /// the parasite may be freeing memory.
+    pub socket: Option<(i32, u64)>,
     /// What was laid below its stack for threads that make calls for us, likewise.
     pub frame: (u64, u64),
     /// Number of the guard's file descriptor in the target.

@@ -179,3 +179,23 @@ fn a_job_with_other_descriptors_than_it_needs_ends_the_launcher() {
     broker.jobs.send(&Job::Identify { ticket: 1 }, &[]);
     assert_eq!(broker.wait_for_end(), Some(1));
 }
+
+#[test]
+fn orders_that_make_no_sense_harm_no_sleeper_while_it_sleeps_or_wakes() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let mut target = Target::start(&cast().target, "sample-memory", &["96", "3"]);
+    let (client, process) = broker.client_of(&cast().client);
+    // no length, no such order, a restore without its client
+    let garbage: [&[u8]; 3] = [&[0xff; 60], &[1, 0, 0, 0, 9], &[2, 0, 0, 0, 0, 7]];
+    for ticket in 1..4 {
+        let control = broker.order_sleep(ticket, &client, target.pid());
+        assert!(matches!(until_settled(&control).last(), Some(WorkerEvent::Asleep(_))));
+        garbage.iter().for_each(|bytes| control.send_bytes(bytes, &[]));
+        order_restore(&control, 2, &client);
+        garbage.iter().for_each(|bytes| control.send_bytes(bytes, &[]));
+        let events = until_settled(&control);
+        assert!(matches!(events.last(), Some(WorkerEvent::Awake(_))), "{events:?}");
+        target.assert_intact();
+    }
+    process.kill();
+}

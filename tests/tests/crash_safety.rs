@@ -5,6 +5,7 @@ use memcr_tests::cgroup::MemoryCgroup;
 use memcr_tests::content::Sequence;
 use memcr_tests::daemon::{Daemon, Setup, Way, send};
 use memcr_tests::procfs;
+use memcr_tests::sys;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
 use memcr_tests::wait;
@@ -26,9 +27,10 @@ fn put_all_to_sleep(daemon: &Daemon, targets: &[Target]) {
 fn a_sleeper_whose_worker_is_killed_wakes_with_its_memory() {
     let daemon = Daemon::start();
     let mut target = sample("32");
-    for _ in 0..5 {
+    let real_time = libc::SIGRTMIN() + 3;
+    for signal in [libc::SIGKILL, libc::SIGKILL, libc::SIGILL, real_time, libc::SIGKILL] {
         let worker = daemon.put_to_sleep(&target);
-        send(worker, Signal::SIGKILL);
+        sys::send_any(worker, signal);
         target.wait_until_awake();
         target.assert_intact();
         wait::until("its entry disappears", || daemon.client().listed().is_empty());

@@ -36,6 +36,9 @@ pub(crate) enum Error {
     /// The image can't be written.
     #[error("writing the image of process {pid}: {cause}; the process runs on unharmed")]
     Storage { pid: i32, cause: String },
+    /// The image can't be read just now.
+    #[error("reading the image of process {pid} back: {cause}; it sleeps on, try again")]
+    NotReadYet { pid: i32, cause: ImageError },
     /// The image can't be read back.
     #[error("reading the image of process {pid} back: {cause}; the process was killed")]
     Unreadable { pid: i32, cause: ImageError },
@@ -57,6 +60,15 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Why an image could not be read back, twice: for good, unless the reason is not the image.
+    pub(crate) fn unreadable(pid: i32, cause: ImageError) -> Self {
+        if cause.is_of_the_moment() {
+            Self::NotReadYet { pid, cause }
+        } else {
+            Self::Unreadable { pid, cause }
+        }
+    }
+
     /// For `map_err`: names the operation and its object.
     pub(crate) fn system(operation: &'static str, object: impl ToString) -> impl FnOnce(Errno) -> Self {
         move |cause| Self::System { operation, object: object.to_string(), cause }
@@ -65,13 +77,13 @@ impl Error {
     /// Whether a sleep that can't be ended for this reason never can: its target is dead, or its image is
     /// not to be trusted.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Unreadable { .. } | Self::Protocol(_))
+        matches!(self, Self::Lost { .. } | Self::Unreadable { .. })
     }
 
     fn code(&self) -> Code {
         match self {
             Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
-            Self::System { .. } => Code::Internal,
+            Self::System { .. } | Self::NotReadYet { .. } => Code::Internal,
             Self::Denied { .. } => Code::Denied,
             Self::Refused { .. } => Code::TargetRefused,
             Self::OutOfMemory { .. } => Code::OutOfMemory,

@@ -70,6 +70,7 @@ fn sleep_and_wake(
     let (mut asleep, report) = match free(attached, dumped, &confined, launcher) {
         Ok(asleep) => asleep,
         Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
+        Err(NotFreed::Abandon(error)) => return Err(error),
         Err(NotFreed::Restore(asleep, error)) => {
             restore_persistently(*asleep, &confined, broker, launcher, host.cores)?;
             return Err(error);

@@ -97,3 +97,9 @@ pub fn start_interval_timer(interval: std::time::Duration) {
     let outcome = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
     assert_eq!(outcome, 0, "setitimer");
 }
+
+/// Sends a signal of any number, real-time ones too.
+pub fn send_any(pid: i32, signal: i32) {
+    // SAFETY: takes numbers only.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "kill {pid} with {signal}");
+}

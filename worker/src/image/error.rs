@@ -102,6 +102,9 @@ pub enum ImageError {
     #[error("memory at {address:#x} of {length} bytes is not inside a guarded mapping")]
     OutsideMapping { address: u64, length: u64 },
 
+    #[error("the image is of process {found}, not of process {pid}")]
+    Target { found: i32, pid: i32 },
+
     // frames
     #[error("the image can't hold more than {limit} frames")]
     TooManyFrames { limit: u32 },
@@ -129,6 +132,21 @@ pub enum ImageError {
     FrameEmpty,
 }
 
+impl ImageError {
+    /// Whether it says something of the machine just now, not of the image: reading it may work later.
+    #[must_use]
+    pub fn is_of_the_moment(&self) -> bool {
+        match self {
+            Self::Memory { .. } | Self::Length { .. } | Self::Random => true,
+            // a bad sector and a file cut short stay what they are
+            Self::Read { cause, .. } => {
+                cause.raw_os_error() != Some(libc::EIO) && cause.kind() != io::ErrorKind::UnexpectedEof
+            }
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +155,15 @@ mod tests {
     fn sentences_name_the_frame_and_the_offset() {
         let error = ImageError::Authentication { part: Part::Frame(7), offset: 1234 };
         assert_eq!(error.to_string(), "frame 7 at offset 1234 of the image fails authentication");
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_of_the_moment_and_a_bad_sector_is_not() {
+        let read = |cause| ImageError::Read { part: Part::Index, offset: 0, length: 1, cause };
+        assert!(ImageError::Memory { length: 1 }.is_of_the_moment());
+        assert!(read(io::Error::from_raw_os_error(libc::ENOMEM)).is_of_the_moment());
+        assert!(!read(io::Error::from_raw_os_error(libc::EIO)).is_of_the_moment());
+        assert!(!read(io::ErrorKind::UnexpectedEof.into()).is_of_the_moment());
+        assert!(!ImageError::Authentication { part: Part::Index, offset: 0 }.is_of_the_moment());
     }
 }

@@ -16,7 +16,6 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -39,7 +38,8 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
     report(jobs, &LauncherReport::Ready);
     while parted.is_none() || !wards.is_empty() {
         let mut polled = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        polled.extend(wards.iter().map(|ward| PollFd::new(ward.deposits.as_fd(), PollFlags::POLLIN)));
+        let deposits = wards.iter().filter_map(|ward| ward.deposits.as_ref());
+        polled.extend(deposits.map(|deposits| PollFd::new(deposits.as_fd(), PollFlags::POLLIN)));
         if parted.is_none() {
             polled.push(PollFd::new(jobs.as_fd(), PollFlags::POLLIN));
             let main_thread = setup.broker.main_thread.iter();
@@ -146,12 +146,7 @@ fn deposit_sockets() -> std::result::Result<(OwnedFd, OwnedFd), Errno> {
 
 /// The next worker that has ended, and whether it did so by itself.
 fn next_end() -> Result<Option<(Pid, bool)>> {
-    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(worker, _)) => Ok(Some((worker, true))),
-        Ok(WaitStatus::Signaled(worker, _, _)) => Ok(Some((worker, false))),
-        Ok(_) | Err(Errno::ECHILD) => Ok(None),
-        Err(cause) => Err(Error::system("waiting for", "workers")(cause)),
-    }
+    process::next_end().map_err(Error::system("waiting for", "workers"))
 }
 
 /// Does what a worker's end asks for.
@@ -162,7 +157,7 @@ fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, se
     let mut ward = wards.swap_remove(position);
     ward.collect();
     ward.worker = None;
-    let ending = match ward.next(by_itself) {
+    let ending = match ward.next() {
         Next::Successor if ward.successors == 0 => return succeed(wards, ward, jobs, setup),
         Next::Successor if ward.is_asleep() || ward.successors < MAX_REMOVERS => {
             ward.again_at = Some(Instant::now() + AGAIN);
@@ -191,7 +186,7 @@ fn try_again(wards: Vec<Ward>, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
     let mut due = due;
     while let Some(mut ward) = due.pop() {
         ward.again_at = None;
-        match ward.next(false) {
+        match ward.next() {
             Next::Successor => {
                 wards.append(&mut due);
                 wards = succeed(wards, ward, jobs, setup);
@@ -233,7 +228,7 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
         }
         Ok(ForkResult::Parent { child }) => {
             ward.worker = Some(child);
-            ward.deposits = ours;
+            ward.deposits = Some(ours);
             ward.successors += 1;
             report(jobs, &LauncherReport::Succeeded { ticket: ward.ticket, worker: child.as_raw() });
             wards.push(ward);

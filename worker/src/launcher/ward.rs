@@ -23,8 +23,8 @@ pub(super) struct Ward {
     pub(super) worker: Option<Pid>,
     /// When that is.
     pub(super) again_at: Option<Instant>,
-    /// The launcher's end of the deposit socket.
-    pub(super) deposits: OwnedFd,
+    /// The launcher's end of the deposit socket, until the other is closed.
+    pub(super) deposits: Option<OwnedFd>,
     /// The worker's control socket, for a successor.
     pub(super) control: OwnedFd,
     /// The target's pidfd.
@@ -65,7 +65,7 @@ impl Ward {
             ticket,
             worker: Some(worker),
             again_at: None,
-            deposits,
+            deposits: Some(deposits),
             control,
             target,
             directory,
@@ -83,17 +83,18 @@ impl Ward {
     /// few are all that a worker leaves in its life.
     pub(super) fn collect(&mut self) {
         for _ in 0..DEPOSITS_AT_ONCE {
-            match socket::receive(&self.deposits, Deposit::LIMIT + frame::PREFIX_LENGTH, false) {
-                Ok((packet, _)) if packet.is_empty() => return,
+            let Some(deposits) = &self.deposits else { return };
+            match socket::receive(deposits, Deposit::LIMIT + frame::PREFIX_LENGTH, false) {
                 Ok((packet, descriptors)) => {
                     let packet = Zeroizing::new(packet);
                     match frame::decode(&packet) {
                         Ok(deposit) => self.keep(deposit, descriptors),
-                        // a confined worker that sends nonsense has been captured: it gets no successor
-                        Err(_) => return,
+                        // a worker that sends nonsense is listened to no more; its end is another's (empty)
+                        Err(_) => self.deposits = None,
                     }
                 }
-                Err(_) => return,
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return,
+                Err(_) => self.deposits = None,
             }
         }
     }
@@ -122,10 +123,11 @@ impl Ward {
         }
     }
 
-    /// What to do now that its worker has ended, by itself or not.
-    pub(super) fn next(&self, by_itself: bool) -> Next {
+    /// What to do now that its worker has ended. One that has not left word that all is settled has left
+    /// something to do, by itself or not.
+    pub(super) fn next(&self) -> Next {
         let dead = pidfd::has_exited(self.target.as_fd()).unwrap_or(true);
-        if self.settled || by_itself && self.sleep.is_none() {
+        if self.settled {
             Next::Nothing
         } else if dead || self.exit_kill {
             Next::Lost

@@ -4,6 +4,7 @@ use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
 use crate::image::Key;
 use crate::phase::Authority;
+use crate::phase::guarded::Guarded;
 use crate::sys::pidfd;
 use crate::sys::poll;
 use crate::trace::tracees::Tracees;
@@ -33,6 +34,8 @@ pub(crate) struct Asleep {
     pub(crate) image: File,
     /// Its key.
     pub(crate) key: Key,
+    /// What is still to be put back once a restore has begun: its memory, that of children born meanwhile.
+    pub(crate) left: Option<Vec<Guarded>>,
     /// Its open status file.
     pub(crate) status: Option<File>,
     /// Who it is.

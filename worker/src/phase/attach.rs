@@ -179,9 +179,9 @@ fn prepare(
     match inject(&mut parasite, tracees, &live, request, launcher, frame) {
         Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before }),
         Err(error) => {
-            // if these fail too the target has died
-            let _ = parasite.remove(tracees);
-            let _ = way_home.map(|way| way.clear(&TargetMemory::Thread(tid), pid));
+            parasite.remove(tracees)?;
+            way_home.map_or(Ok(()), |way| way.clear(&TargetMemory::Thread(tid), pid))?;
+            launcher.leave(&Deposit::Settled, &[])?;
             Err(error)
         }
     }
@@ -218,7 +218,7 @@ fn inject(
     refusals::dumpable(pid, dumpable)?;
     let of_thread = thread_with_files(tracees, parasite.puppet().tid())?;
     let target = of_thread.as_ref().unwrap_or(&request.target).as_fd();
-    parasite.inject(tracees, target)?;
+    parasite.inject(tracees, target, live)?;
     let handles = handles::take(parasite, tracees, target, live, request.device)?;
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     Ok(handles)
@@ -266,11 +266,12 @@ impl Attached {
 
     /// Takes everything of ours out of the target and lets it run on.
     pub(crate) fn undo(mut self, launcher: &Launcher) -> Result<()> {
-        let removed = self.parasite.remove(&mut self.tracees);
         let memory = TargetMemory::File(&self.handles.memory);
-        let cleared = self.way_home.map_or(Ok(()), |way| way.clear(&memory, self.tracees.pid()));
+        let pid = self.tracees.pid();
+        let removed = self.parasite.remove(&mut self.tracees);
+        let cleared = removed.and_then(|()| self.way_home.map_or(Ok(()), |way| way.clear(&memory, pid)));
         self.tracees.release();
-        let _ = launcher.leave(&Deposit::Settled, &[]);
-        removed.and(cleared)
+        // what could not be taken out is for a successor
+        cleared.and_then(|()| launcher.leave(&Deposit::Settled, &[]))
     }
 }

@@ -7,9 +7,11 @@ use crate::error::{Error, Result};
 use crate::phase::asleep::Asleep;
 use crate::phase::attach::Attached;
 use crate::phase::dump::Dumped;
+use crate::phase::handles::Handles;
 use crate::sys::userfaultfd;
 use crate::target::mappings;
 use crate::target::status::Status;
+use crate::trace::way_home::WayHome;
 use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::parasite::{FREE, MAX_RANGES, Range};
 use memcr_protocol::report::{Guard, SleepReport};
@@ -26,6 +28,8 @@ pub(crate) enum NotFreed {
     Undo(Box<Attached>, Error),
     /// Something was freed, and the target must be restored from its image.
     Restore(Box<Asleep>, Error),
+    /// Something was freed, and nobody knows where the parasite is: a successor must wait for that.
+    Abandon(Error),
 }
 
 /// Guards and frees; the sleeping target.
@@ -36,7 +40,11 @@ pub(crate) fn free(
     launcher: &Launcher,
 ) -> std::result::Result<(Asleep, SleepReport), NotFreed> {
     let began = Instant::now();
-    if let Err(error) = guard(&attached, &dumped, launcher) {
+    if let Err(error) = guard(&attached, &dumped) {
+        unguard(&attached, &dumped.guarded);
+        return Err(NotFreed::Undo(Box::new(attached), error));
+    }
+    if let Err(error) = entrust(&attached, &dumped, launcher) {
         unguard(&attached, &dumped.guarded);
         return Err(NotFreed::Undo(Box::new(attached), error));
     }
@@ -56,7 +64,14 @@ pub(crate) fn free(
     } = attached;
     let guard_kind = if handles.guard_is_full { Guard::Full } else { Guard::ExitKill };
     let guard_number = parasite.debris((0, 0)).guard;
+    let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
     let removed = parasite.remove(&mut tracees);
+    if let Err(error) = removed {
+        return Err(NotFreed::Abandon(error));
+    }
+    let debris = Debris { frame, guard: guard_number, ..Debris::default() };
+    // the parasite's place may be used by others from now on
+    let told = launcher.leave(&Deposit::Debris(debris), &[]);
     let micros = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
     let report = SleepReport {
@@ -78,30 +93,36 @@ pub(crate) fn free(
         way_home,
         memory: handles.memory,
         guard: handles.guard,
-        debris: Debris { guard: guard_number, ..Debris::default() },
+        debris,
         image,
         key: dumped.key,
+        left: None,
         status: Some(handles.status),
         facts,
         target,
     };
-    match freed.and(removed) {
+    match freed.and(told) {
         Ok(()) => Ok((asleep, report)),
         Err(error) => Err(NotFreed::Restore(Box::new(asleep), error)),
     }
 }
 
-/// Leaves with the launcher what a successor needs, then registers every mapping with the guard.
-fn guard(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()> {
-    let guard = attached.handles.guard.as_fd();
+/// Leaves with the launcher what a successor needs; without a full guard the target dies with this process
+/// from here on. The last thing before memory is freed.
+fn entrust(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<()> {
     if attached.handles.guard_is_full {
-        let descriptors =
-            [attached.image.as_raw_fd(), guard.as_raw_fd(), attached.handles.memory.as_raw_fd()];
-        launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)?;
+        let Handles { guard, memory, .. } = &attached.handles;
+        let descriptors = [attached.image.as_raw_fd(), guard.as_raw_fd(), memory.as_raw_fd()];
+        launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)
     } else {
         launcher.leave(&Deposit::ExitKill, &[])?;
-        attached.tracees.set_exit_kill()?;
+        attached.tracees.set_exit_kill()
     }
+}
+
+/// Registers every mapping with the guard.
+fn guard(attached: &Attached, dumped: &Dumped) -> Result<()> {
+    let guard = attached.handles.guard.as_fd();
     for mapping in &dumped.guarded {
         userfaultfd::register(guard, mapping.address, mapping.length).map_err(|cause| Error::Refused {
             pid: attached.facts.pid,

@@ -19,9 +19,10 @@ struct Move {
 }
 
 /// The memory of the target, or of a child that it had meanwhile.
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     guard: OwnedFd,
     page_size: u64,
+    is_child: bool,
     state: Mutex<State>,
 }
 
@@ -37,7 +38,7 @@ impl Guarded {
         let guard = guard
             .try_clone_to_owned()
             .map_err(|error| error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw))?;
-        Ok(Self { guard, page_size, state: Mutex::default() })
+        Ok(Self { guard, page_size, is_child: false, state: Mutex::default() })
     }
 
     /// Puts bytes to where they belong.
@@ -81,17 +82,23 @@ impl Guarded {
         Ok(())
     }
 
-    /// The children it had since the worker died, whose memory is to be put back as well.
-    pub(super) fn into_children(self) -> Result<Vec<Self>, Errno> {
-        self.take_events()?;
-        let State { moves, children } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let page_size = self.page_size;
+    /// Whether it is the memory of a child.
+    pub(super) fn is_child(&self) -> bool {
+        self.is_child
+    }
+
+    /// The children it had since the worker died, as far as events were taken, whose memory is to be put
+    /// back as well.
+    pub(super) fn take_children(&self) -> Vec<Self> {
+        let mut state = self.state();
+        let (moves, page_size) = (state.moves.clone(), self.page_size);
         let child = |guard| Self {
             guard,
             page_size,
+            is_child: true,
             state: Mutex::new(State { moves: moves.clone(), children: Vec::new() }),
         };
-        Ok(children.into_iter().map(child).collect())
+        std::mem::take(&mut state.children).into_iter().map(child).collect()
     }
 
     /// Takes what has happened to the mappings; until then the kernel puts nothing back.

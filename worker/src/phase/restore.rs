@@ -9,7 +9,7 @@ use crate::phase::free::resident;
 use crate::phase::guarded::Guarded;
 use crate::phase::parallel;
 use crate::sys::memory::{self, TargetMemory};
-use crate::sys::poll;
+use crate::sys::{poll, userfaultfd};
 use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use crate::trace::way_home::WayHome;
@@ -56,16 +56,17 @@ pub(crate) fn restore_persistently(
 
 /// Puts everything back and lets the target run.
 pub(crate) fn restore(
-    asleep: Asleep,
+    mut asleep: Asleep,
     _: &Confined,
     broker: &Broker,
     launcher: &Launcher,
     cores: usize,
 ) -> std::result::Result<WakeReport, NotRestored> {
     let began = Instant::now();
-    let restored = match put_back(&asleep, broker, cores) {
+    let restored = match put_back(&mut asleep, broker, cores) {
         Ok(restored) => restored,
-        Err(error) if error.is_final() => {
+        // a thread that has not stopped can't be killed by us: one that waits in the kernel for its memory
+        Err(error) if error.is_final() && asleep.tracees.has_stopped() => {
             let _ = launcher.leave(&Deposit::Settled, &[]);
             // the guard is still there: nobody has read a wrong byte, and nobody will
             let _ = asleep.tracees.set_exit_kill();
@@ -79,13 +80,18 @@ pub(crate) fn restore(
 /// Lets the target run, whose memory is all back.
 fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> Result<WakeReport> {
     asleep.tracees.wait_for_rest()?;
+    if asleep.debris.place.1 > 0 {
+        // one that waited in the kernel on its way home is stopped only now
+        asleep.tracees.let_home_from(asleep.debris.place)?;
+        asleep.tracees.wait_for_rest()?;
+    }
     // all memory is back: what can't be cleaned away is no reason to hold the program up
     let cleaned = clean(&mut asleep, launcher);
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
     // until here a successor has something to do: what is back already it passes over
-    let settled = launcher.leave(&Deposit::Settled, &[]);
+    let settled = cleaned.and_then(|()| launcher.leave(&Deposit::Settled, &[]));
     asleep.tracees.release();
-    cleaned.and(settled)?;
+    settled?;
     Ok(WakeReport {
         restored: restored.bytes,
         pages: restored.pages,
@@ -94,7 +100,7 @@ fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Ins
     })
 }
 
-/// Takes what is left of ours out of the target; its thread is given back whatever fails.
+/// Takes what is left of ours out of the target.
 fn clean(asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
     let laid = asleep.way_home.as_ref().map(|way| way.tid);
     let tid = laid.or_else(|| asleep.tracees.puppet_candidate()).ok_or_else(|| asleep.tracees.lost())?;
@@ -105,11 +111,10 @@ fn clean(asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
         launcher.leave(&Deposit::Debris(Debris { frame, ..asleep.debris }), &[])?;
     }
     let mut puppet = Puppet::borrow(&asleep.tracees, tid, &asleep.site, asleep.way_home.as_ref())?;
-    let cleaned = remove_debris(&mut puppet, asleep);
-    let released = puppet.release(&mut asleep.tracees);
+    remove_debris(&mut puppet, asleep)?;
+    puppet.release(&mut asleep.tracees)?;
     let (memory, pid) = (TargetMemory::File(&asleep.memory), asleep.tracees.pid());
-    let cleared = asleep.way_home.take().map_or(Ok(()), |way| way.clear(&memory, pid));
-    cleaned.and(released).and(cleared)
+    asleep.way_home.take().map_or(Ok(()), |way| way.clear(&memory, pid))
 }
 
 fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep) -> Result<()> {
@@ -128,43 +133,58 @@ struct Restored {
 }
 
 /// Copies all memory into place and ends the guard.
-fn put_back(asleep: &Asleep, broker: &Broker, cores: usize) -> Result<Restored> {
+fn put_back(asleep: &mut Asleep, broker: &Broker, cores: usize) -> Result<Restored> {
     let pid = asleep.facts.pid;
-    let unreadable = |cause: ImageError| Error::Unreadable { pid, cause };
     // header and index are authenticated here, before a byte goes back
-    let image = Image::open(&asleep.image, &asleep.key).map_err(unreadable)?;
+    let image = Image::open(&asleep.image, &asleep.key).map_err(|cause| Error::unreadable(pid, cause))?;
     // one that can't be locked is no reason to lose the target: it lives as long as this restore
     let _ = memory::lock_at(image.cipher().secret_memory());
     let target = image.header().target();
     if (target.pid, target.start_time) != (pid, asleep.facts.start_time) {
-        return Err(Error::Protocol(format!("the image is of process {}, not of process {pid}", target.pid)));
+        return Err(Error::Unreadable { pid, cause: ImageError::Target { found: target.pid, pid } });
     }
     let index = image.index();
-    let guarded = Guarded::target(asleep.guard.as_fd(), u64::from(index.page_size()));
-    let guarded = guarded.map_err(Error::system("duplicating", "the guard"))?;
-    let children = put_back_behind(guarded, &image, pid, broker, cores)?;
-    // a child that dies meanwhile needs nothing more
-    let mut left = children;
-    while let Some(child) = left.pop() {
-        match put_back_behind(child, &image, pid, broker, cores) {
-            Ok(children) => left.extend(children),
-            Err(Error::Lost { .. }) => {}
-            Err(error) => return Err(error),
+    let page_size = u64::from(index.page_size());
+    if asleep.left.is_none() {
+        let guarded = Guarded::target(asleep.guard.as_fd(), page_size);
+        asleep.left = Some(vec![guarded.map_err(Error::system("duplicating", "the guard"))?]);
+    }
+    let left = asleep.left.get_or_insert_default();
+    while let Some(guarded) = left.last() {
+        let done = put_back_behind(guarded, &image, pid, broker, cores);
+        // known before anything is given up: another attempt goes on with them
+        let children = guarded.take_children();
+        // a child that dies meanwhile needs nothing more
+        let is_done = match done {
+            Ok(()) => true,
+            Err(Error::Lost { .. }) if guarded.is_child() => true,
+            Err(error) => {
+                left.extend(children);
+                return Err(error);
+            }
+        };
+        if is_done {
+            left.pop();
         }
+        left.extend(children);
+    }
+    if let Some(stack) = asleep.site.stack() {
+        // it may have grown meanwhile, and is written to when the way home is cleared
+        let _ = userfaultfd::unregister(asleep.guard.as_fd(), stack.start, stack.end - stack.start);
     }
     let totals = index.totals();
     let zero: u64 = index.zeros().map(|zero| zero.length).sum();
     Ok(Restored { bytes: totals.plain + zero, pages: totals.pages })
 }
 
-/// Puts all memory back behind one guard and ends that; the guards of children born meanwhile.
+/// Puts all memory back behind one guard and ends that.
 fn put_back_behind(
-    guarded: Guarded,
+    guarded: &Guarded,
     image: &Image<&File>,
     pid: i32,
     broker: &Broker,
     cores: usize,
-) -> Result<Vec<Guarded>> {
+) -> Result<()> {
     let index = image.index();
     let next = AtomicU32::new(0);
     let work = |progress: &parallel::Progress| {
@@ -173,7 +193,7 @@ fn put_back_behind(
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(entry) = index.frames().get(number as usize) else { break };
             let memory =
-                image.read_frame(number, &mut buffer).map_err(|cause| Error::Unreadable { pid, cause })?;
+                image.read_frame(number, &mut buffer).map_err(|cause| Error::unreadable(pid, cause))?;
             for (address, piece) in index.pieces(number, memory) {
                 settle(guarded.copy(address, piece), pid)?;
             }
@@ -189,7 +209,7 @@ fn put_back_behind(
     for mapping in index.mappings() {
         settle(guarded.release(mapping.address, mapping.length), pid)?;
     }
-    guarded.into_children().map_err(Error::system("reading events of", "the guard"))
+    guarded.take_events().map_err(Error::system("reading events of", "the guard"))
 }
 
 /// ESRCH: the target is dead.

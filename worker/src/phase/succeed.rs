@@ -1,10 +1,9 @@
 //! A worker has died: its successor takes the target back, restores what was freed and removes what
 //! was left in it.
 
-use crate::arch::Registers;
 use crate::channel::{Broker, Launcher};
 use crate::confine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
 use crate::phase::restore::restore_persistently;
@@ -13,7 +12,6 @@ use crate::sys::memory::{self, TargetMemory};
 use crate::target::facts;
 use crate::target::mappings;
 use crate::target::proc_directory::ProcDirectory;
-use crate::trace::STEP_SECONDS;
 use crate::trace::parasite::unmap_in_target;
 use crate::trace::place;
 use crate::trace::puppet::Puppet;
@@ -69,7 +67,7 @@ pub(crate) fn succeed(
     let _ = memory::lock(key.bytes());
     // the program may have closed it, or may use the number for something else by now
     let is_guard = |&number: &i32| kcmp::same_file(taken.tid, number, guard.as_fd()).unwrap_or(false);
-    let debris = Debris { place: taken.place, frame: (0, 0), guard: debris.guard.filter(is_guard) };
+    let debris = Debris { place: taken.place, guard: debris.guard.filter(is_guard), ..Debris::default() };
     let keep = [
         libc::STDERR_FILENO,
         broker.number(),
@@ -91,6 +89,7 @@ pub(crate) fn succeed(
         debris,
         image,
         key,
+        left: None,
         status: Some(taken.status),
         facts: taken.facts,
         target,
@@ -118,18 +117,13 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
     let thread = directory.thread(tid)?;
     let site = Site::find(pid, tid, &mappings::read(&thread.file("smaps")?)?)?;
-    // an orphaned parasite goes home by itself: its socket has closed with its worker
-    let (address, length) = debris.place;
-    let in_parasite = |registers: &Registers| registers.instruction_pointer().wrapping_sub(address) < length;
-    if !tracees.let_home(Duration::from_secs(STEP_SECONDS), in_parasite)? {
-        return Err(Error::Refused {
-            pid: pid.as_raw(),
-            reason: "the parasite that a dead worker left in it does not go home".into(),
-        });
-    }
+    // an orphaned parasite goes home by itself: its socket has closed with its worker. Until it is there it
+    // may still be freeing memory, and whatever was put back would be lost again.
+    tracees.let_parasite_home(debris.socket, debris.place, &directory)?;
     // so does a thread in the middle of a single call; behind that it may have to wait for its frame,
     // which is in the image
     tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;
+    tracees.note_interrupted_calls(&directory)?;
     let mappings = mappings::read(&thread.file("smaps")?)?;
     let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
@@ -140,18 +134,19 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
 fn remove_parasite(taken: TakenBack, launcher: &Launcher) -> Result<()> {
     let TakenBack { mut tracees, site, place, .. } = taken;
     tracees.wait_for_rest()?;
+    tracees.let_home_from(place)?;
+    tracees.wait_for_rest()?;
     if place.1 > 0 {
         let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
         let memory = TargetMemory::Thread(tid);
         let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
         let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
-        launcher.leave(&Deposit::Debris(Debris { place, frame, guard: None }), &[])?;
+        launcher.leave(&Deposit::Debris(Debris { place, frame, ..Debris::default() }), &[])?;
         let mut puppet = Puppet::borrow(&tracees, tid, &site, way_home.as_ref())?;
-        let unmapped = unmap_in_target(&mut puppet, &mut tracees, place);
+        unmap_in_target(&mut puppet, &mut tracees, place)?;
         puppet.release(&mut tracees)?;
         way_home.map_or(Ok(()), |way| way.clear(&memory, tracees.pid()))?;
-        unmapped?;
     }
     tracees.release();
-    Ok(())
+    launcher.leave(&Deposit::Settled, &[])
 }

@@ -2,12 +2,24 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 
 /// Forks; only ever called while this process has one thread.
 pub(crate) fn fork_single_threaded() -> Result<ForkResult, Errno> {
     // SAFETY: with one thread no lock can be held by a thread that the child lacks
     unsafe { fork() }
+}
+
+/// The next child that has ended, and whether it did so by itself: by whatever signal else, real-time ones
+/// too.
+pub(crate) fn next_end() -> Result<Option<(Pid, bool)>, Errno> {
+    let mut status = 0;
+    // SAFETY: the kernel writes the status
+    match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
+        Ok(0) | Err(Errno::ECHILD) => Ok(None),
+        Ok(pid) => Ok(Some((Pid::from_raw(pid), libc::WIFEXITED(status)))),
+        Err(cause) => Err(cause),
+    }
 }
 
 /// Ends this process at once, without running anything that was inherited from its parent.

@@ -1,6 +1,7 @@
 //! `/proc/PID/smaps`: the mappings, and which of them are taken away (kernel facts 25 to 31).
 
 use crate::error::{Error, Result};
+use crate::target::refusals::RING;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _};
@@ -92,6 +93,16 @@ impl Mapping {
     /// Whether it is the ring of an asynchronous IO context (io_setup(2)).
     pub(crate) fn is_aio_ring(&self) -> bool {
         self.name.starts_with("/[aio]")
+    }
+
+    /// Whether it is the ring of an io_uring.
+    pub(crate) fn is_ring(&self) -> bool {
+        self.name.ends_with(RING)
+    }
+
+    /// Whether return addresses are kept there once more (x86 CET, arm64 GCS).
+    pub(crate) fn is_shadow_stack(&self) -> bool {
+        self.flags.contains(b"ss")
     }
 
     /// Whether it is guarded by a userfaultfd for missing pages.

@@ -80,6 +80,13 @@ impl ProcDirectory {
         Ok(target.to_string_lossy().into_owned())
     }
 
+    /// Inode of the file behind a descriptor of the process; `None` if that is not open, or the kernel doesn't
+    /// tell (before Linux 5.14).
+    pub(crate) fn inode_of_descriptor(&self, number: i32) -> Option<u64> {
+        let text = self.text(&format!("fdinfo/{number}")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok())
+    }
+
     /// Status of one of its files.
     pub(crate) fn stat(&self, name: &str) -> Result<FileStat> {
         fstatat(&self.descriptor, name, nix::fcntl::AtFlags::empty())

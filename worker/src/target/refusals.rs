@@ -8,6 +8,9 @@ use crate::target::status::{Stat, Status};
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid, getppid};
 
+/// What /proc shows for the mappings of an io_uring.
+pub(super) const RING: &str = "anon_inode:[io_uring]";
+
 fn refuse<T>(pid: Pid, reason: impl Into<String>) -> Result<T> {
     Err(Error::Refused { pid: pid.as_raw(), reason: reason.into() })
 }
@@ -54,11 +57,11 @@ pub(crate) fn on_frozen(pid: Pid, tid: Pid, directory: &ProcDirectory, mappings:
     if mappings.iter().any(Mapping::is_aio_ring) {
         return refuse(pid, "it uses kernel asynchronous IO (io_setup), which could write to lost pages");
     }
-    if has_registered_ring_buffers(live)? {
-        return refuse(
-            pid,
-            "it uses io_uring with registered buffers, to which the kernel would go on writing",
-        );
+    if mappings.iter().any(Mapping::is_shadow_stack) {
+        return refuse(pid, "it uses a shadow stack, which memcr can't keep in step yet");
+    }
+    if mappings.iter().any(Mapping::is_ring) || has_ring(live)? {
+        return refuse(pid, "it uses io_uring, by which the kernel could go on writing to lost pages");
     }
     if let Some(other) = memory_sharer(pid, tid)? {
         return refuse(
@@ -88,25 +91,22 @@ pub(crate) fn dumpable(pid: Pid, value: i64) -> Result<()> {
     }
 }
 
-/// Whether one of its io_uring instances has registered buffers.
-fn has_registered_ring_buffers(directory: &ProcDirectory) -> Result<bool> {
-    for number in directory.numbers("fdinfo")? {
-        let text = match directory.text(&format!("fdinfo/{number}")) {
-            Ok(text) => text,
-            Err(Error::System { cause: Errno::ENOENT, .. }) => continue,
+/// Whether it has an io_uring: the kernel completes its operations in the context of a thread of ours, too.
+fn has_ring(live: &ProcDirectory) -> Result<bool> {
+    for number in live.numbers("fdinfo")? {
+        match live.text(&format!("fdinfo/{number}")) {
+            Ok(text) if is_ring(&text) => return Ok(true),
+            Ok(_) | Err(Error::System { cause: Errno::ENOENT, .. }) => {}
             Err(error) => return Err(error),
-        };
-        if ring_has_buffers(&text) {
-            return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Parses an fdinfo text: that of an io_uring has a line `UserBufs:` and their number, older ones list them.
-fn ring_has_buffers(fdinfo: &str) -> bool {
-    let count = fdinfo.lines().find_map(|line| line.strip_prefix("UserBufs:"));
-    count.is_some_and(|count| count.trim() != "0")
+/// Whether an fdinfo text is that of an io_uring: since Linux 5.12 it tells of the submission queue, before of
+/// registered files.
+fn is_ring(fdinfo: &str) -> bool {
+    fdinfo.lines().any(|line| line.starts_with("SqMask:") || line.starts_with("UserFiles:"))
 }
 
 /// A process outside the thread group that uses the memory of this thread.
@@ -131,12 +131,12 @@ fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
 
 #[cfg(test)]
 mod tests {
-    use super::ring_has_buffers;
+    use super::is_ring;
 
     #[test]
-    fn an_io_uring_without_registered_buffers_is_harmless() {
-        assert!(ring_has_buffers("pos:\t0\nUserFiles:\t0\nUserBufs:\t2\n"));
-        assert!(!ring_has_buffers("pos:\t0\nUserFiles:\t0\nUserBufs:\t0\n"));
-        assert!(!ring_has_buffers("pos:\t0\nflags:\t02\n"));
+    fn an_io_uring_is_known_by_its_queue() {
+        assert!(is_ring("pos:\t0\nflags:\t02\nSqMask:\t0x7\nUserFiles:\t0\n"));
+        assert!(is_ring("pos:\t0\nUserFiles:\t0\nUserBufs:\t2\n"));
+        assert!(!is_ring("pos:\t0\nflags:\t02\nmnt_id:\t9\n"));
     }
 }

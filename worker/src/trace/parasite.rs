@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
 use crate::sys::{memory, pidfd, socket};
+use crate::target::proc_directory::ProcDirectory;
 use crate::trace::STEP_SECONDS;
 use crate::trace::blob::BLOB;
 use crate::trace::place::Place;
@@ -15,7 +16,7 @@ use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, Order, Range, Start};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Protection and kind of the mappings (the same on all architectures).
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
@@ -36,14 +37,13 @@ pub(crate) struct Parasite {
     place: Place,
     vector_state: Vec<u8>,
     socket: Option<OwnedFd>,
-    /// Number of its own end in the target.
-    own_socket: Option<i32>,
+    /// Number and inode of its own end in the target.
+    own_socket: Option<(i32, u64)>,
     guard: Option<i32>,
     is_mapped: bool,
     /// Whether the thread is in its code, and whether it runs there.
     is_prepared: bool,
     is_running: bool,
-    is_freeing: bool,
 }
 
 impl Parasite {
@@ -61,7 +61,6 @@ impl Parasite {
             is_mapped: false,
             is_prepared: false,
             is_running: false,
-            is_freeing: false,
         })
     }
 
@@ -72,7 +71,12 @@ impl Parasite {
 
     /// Maps and writes the code and its memory, lets it run and connects to it. What
     /// [`Parasite::debris`] says must be known to the launcher by then.
-    pub(crate) fn inject(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>) -> Result<()> {
+    pub(crate) fn inject(
+        &mut self,
+        tracees: &mut Tracees,
+        target: BorrowedFd<'_>,
+        live: &ProcDirectory,
+    ) -> Result<()> {
         let place = self.place;
         // read and execute, and written from outside: works where write and execute is forbidden
         self.map(tracees, place.address, place.length, READ_EXECUTE, NEW)?;
@@ -91,7 +95,7 @@ impl Parasite {
         write(place.memory(), memory::bytes_of(&start))?;
         self.puppet.prepare(place.address, place.memory(), place.end())?;
         self.is_prepared = true;
-        self.connect(tracees, target)
+        self.connect(tracees, target, live)
     }
 
     fn map(
@@ -108,7 +112,7 @@ impl Parasite {
     }
 
     /// Lets it make its socketpair, and takes the first end while it is stopped behind that call.
-    fn connect(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>) -> Result<()> {
+    fn connect(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>, live: &ProcDirectory) -> Result<()> {
         for _ in ["entry", "exit"] {
             self.puppet.run_to_system_call(tracees)?;
         }
@@ -123,7 +127,7 @@ impl Parasite {
                 reason: "it can't make a pair of sockets: it may have reached its limit of open files".into(),
             });
         };
-        self.own_socket = Some(own);
+        self.own_socket = Some((own, live.inode_of_descriptor(own).unwrap_or(0)));
         let socket = pidfd::duplicate_descriptor(target, ours)
             .map_err(Error::system("taking a socket out of process", tracees.pid()))?;
         self.socket = Some(socket);
@@ -143,7 +147,7 @@ impl Parasite {
 
     /// What a successor would have to remove; `frame` is where its thread's way home is.
     pub(crate) fn debris(&self, frame: (u64, u64)) -> Debris {
-        Debris { place: self.place.debris(), frame, guard: self.guard }
+        Debris { place: self.place.debris(), socket: self.own_socket, frame, guard: self.guard }
     }
 
     /// Gives one order and waits for its answer.
@@ -155,7 +159,9 @@ impl Parasite {
         descriptors: &[RawFd],
     ) -> Result<Answer> {
         debug_assert!(ranges.len() <= MAX_RANGES);
-        self.is_freeing |= command == FREE;
+        if command == FREE {
+            self.puppet.wait_without_limit();
+        }
         let order = Order { command, count: u32::try_from(ranges.len()).unwrap_or(u32::MAX) };
         let mut packet = memory::bytes_of(&order).to_vec();
         for range in ranges {
@@ -164,7 +170,7 @@ impl Parasite {
         let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
         let failed = || Error::system("talking to the parasite in process", tracees.pid());
         socket::send(socket, &packet, descriptors).map_err(failed())?;
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let deadline = self.puppet.deadline();
         loop {
             let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
             match socket::receive(socket, size_of::<Answer>(), false) {
@@ -185,16 +191,15 @@ impl Parasite {
     }
 
     /// Waits for an answer, or for something that happens to the thread.
-    fn wait(&mut self, tracees: &mut Tracees, deadline: Instant) -> Result<()> {
+    fn wait(&mut self, tracees: &mut Tracees, deadline: Option<Instant>) -> Result<()> {
         let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
         let mut polled = [
             PollFd::new(socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(tracees.signals(), PollFlags::POLLIN),
         ];
-        let ready = wait(&mut polled, Some(remaining(deadline)));
-        if ready.map_err(Error::system("waiting for the parasite in process", tracees.pid()))? == 0
-            && Instant::now() >= deadline
-        {
+        let ready = wait(&mut polled, deadline.map(remaining));
+        let ready = ready.map_err(Error::system("waiting for the parasite in process", tracees.pid()))?;
+        if ready == 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Error::Timeout {
                 pid: tracees.pid().as_raw(),
                 what: "the parasite in it",
@@ -215,38 +220,33 @@ impl Parasite {
     }
 
     /// Takes the parasite home and everything of it out of the target, except the guard once it was told
-    /// to free. The thread is given back whatever fails.
+    /// to free.
+    ///
+    /// # Errors
+    /// Nobody knows where its thread is then, so nothing may be done to it. It finds home by itself once this
+    /// process has ended; what is left is for a successor.
     pub(crate) fn remove(mut self, tracees: &mut Tracees) -> Result<()> {
-        let cleaned = self.clean(tracees);
-        let released = self.puppet.release(tracees);
-        cleaned.and(released)
-    }
-
-    fn clean(&mut self, tracees: &mut Tracees) -> Result<()> {
-        let closed = if self.is_prepared { self.take_home(tracees) } else { Ok(()) };
+        if self.is_prepared {
+            self.take_home(tracees)?;
+        }
         if self.is_mapped {
             unmap_in_target(&mut self.puppet, tracees, self.place.debris())?;
         }
-        closed
+        self.puppet.release(tracees)
     }
 
     fn take_home(&mut self, tracees: &mut Tracees) -> Result<()> {
         if self.is_running {
             self.puppet.stop(tracees)?;
         }
-        let left = self.own_socket.map_or(Ok(()), |own| self.let_leave(tracees, own));
-        if left.is_err() {
-            self.puppet.stop(tracees)?;
+        if let Some((own, _)) = self.own_socket {
+            self.let_leave(tracees, own)?;
         }
         let tid = self.puppet.tid();
         // before the registers, so that the thread is never itself with a vector state of the parasite's
         ptrace::set_register_set(tid, VECTOR_STATE, &self.vector_state)
             .map_err(Error::system("restoring the vector state of thread", tid))?;
-        self.puppet.go_home()?;
-        if let (Err(_), Some(guard), false) = (&left, self.guard, self.is_freeing) {
-            close_in_target(&mut self.puppet, tracees, guard)?;
-        }
-        left
+        self.puppet.go_home()
     }
 
     /// Lets it do what it does when this process dies: close what it opened, its socket last. There it is

@@ -26,6 +26,8 @@ pub(crate) struct Puppet {
     /// Stack pointer for calls from which it finds its way home.
     stack: Option<u64>,
     stop_signal: i32,
+    /// Time for one step; none once it must be waited for, however long it takes.
+    patience: Option<Duration>,
 }
 
 impl Puppet {
@@ -46,7 +48,19 @@ impl Puppet {
             instruction: site.gadgets.call,
             stack: way_home.map(|way| way.stack),
             stop_signal: 0,
+            patience: Some(Duration::from_secs(STEP_SECONDS)),
         })
+    }
+
+    /// From now on every step is waited for: memory is being freed, and nothing can be given back before
+    /// that has ended.
+    pub(crate) fn wait_without_limit(&mut self) {
+        self.patience = None;
+    }
+
+    /// When a step that begins now has to be done.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.patience.map(|patience| Instant::now() + patience)
     }
 
     /// Its thread id.
@@ -106,7 +120,7 @@ impl Puppet {
 
     /// Lets the thread run to the next entry or exit of a system call.
     pub(crate) fn run_to_system_call(&mut self, tracees: &mut Tracees) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let deadline = self.deadline();
         loop {
             ptrace::resume_to_system_call(self.tid, 0).map_err(|_| tracees.lost())?;
             match tracees.wait_for(self.tid, deadline)? {
@@ -131,7 +145,7 @@ impl Puppet {
 
     /// Stops the running thread wherever it is; [`Puppet::go_home`] must follow.
     pub(crate) fn stop(&mut self, tracees: &mut Tracees) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let deadline = self.deadline();
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         loop {
             match tracees.wait_for(self.tid, deadline)? {
@@ -159,7 +173,8 @@ impl Puppet {
         }
     }
 
-    /// Gives the thread back, stopped as it was found.
+    /// Gives the thread back, stopped as it was found. Not to be called after a step of it has failed: then
+    /// nobody knows where it is, and it finds home by itself when this process ends.
     ///
     /// It goes through the kernel's way out once more, to a stop at which an interrupted system call is
     /// still to be restarted.
@@ -167,7 +182,7 @@ impl Puppet {
         self.go_home()?;
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         ptrace::resume(self.tid, std::mem::take(&mut self.stop_signal)).map_err(|_| tracees.lost())?;
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let deadline = self.deadline();
         match tracees.wait_for(self.tid, deadline)? {
             Stop::Trap => Ok(()),
             _ => Err(tracees.lost()),

@@ -119,7 +119,11 @@ impl Tracees {
 
     /// Waits for the threads that had not stopped.
     pub(crate) fn wait_for_rest(&mut self) -> Result<()> {
-        self.wait_until_stopped(Instant::now() + Duration::from_secs(STEP_SECONDS))
+        self.wait_until_stopped(Instant::now() + Duration::from_secs(STEP_SECONDS))?;
+        match self.running.first() {
+            None => Ok(()),
+            Some(tid) => Err(self.refused(format!("its thread {tid} does not stop"))),
+        }
     }
 
     fn wait_until_stopped(&mut self, deadline: Instant) -> Result<()> {
@@ -133,10 +137,46 @@ impl Tracees {
                 Some((tid, Stop::Signal(signal))) => resume(ptrace::resume(tid, signal), tid)?,
                 Some((tid, Stop::SystemCall)) => resume(ptrace::resume(tid, 0), tid)?,
                 Some((_, Stop::Exited)) => {}
-                None if self.wait_for_child(deadline)? => {}
+                None if self.wait_for_child(Some(deadline))? => {}
                 None => break,
             }
         }
+        Ok(())
+    }
+
+    /// Waits, however long it takes, until an orphaned parasite has closed its socket, given as number and
+    /// inode, and no thread that is stopped is in its code.
+    ///
+    /// The socket tells more than where its thread is: one that waits in the kernel for a guarded page is not
+    /// to be told from one that frees memory there.
+    pub(crate) fn let_parasite_home(
+        &mut self,
+        socket: Option<(i32, u64)>,
+        place: (u64, u64),
+        directory: &ProcDirectory,
+    ) -> Result<()> {
+        while !self.tids().is_empty() {
+            self.let_home_from(place)?;
+            if !self.has_descriptor(socket, directory) {
+                break;
+            }
+            self.wait_until_stopped(Instant::now() + LOOK)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a descriptor of the target, if one is given, is open and of this inode. Any thread that is still
+    /// there knows.
+    fn has_descriptor(&self, descriptor: Option<(i32, u64)>, directory: &ProcDirectory) -> bool {
+        let Some((number, inode)) = descriptor else { return false };
+        let of_thread = |tid| directory.thread(tid).ok()?.inode_of_descriptor(number);
+        self.tids().into_iter().any(|tid| of_thread(tid) == Some(inode))
+    }
+
+    /// Lets threads run that are stopped in this range of code, until none is.
+    pub(crate) fn let_home_from(&mut self, (start, length): (u64, u64)) -> Result<()> {
+        let is_inside = |registers: &Registers| registers.instruction_pointer().wrapping_sub(start) < length;
+        while !self.let_home(LOOK * 100, is_inside)? {}
         Ok(())
     }
 
@@ -184,9 +224,11 @@ impl Tracees {
 
     /// Calls that return EINTR though no signal came were interrupted by us: they are repeated
     /// (kernel fact 34).
-    fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
+    pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
         for (&tid, thread) in &mut self.threads {
+            // not close(2), which has closed its descriptor all the same
             if thread.registers.was_interrupted()
+                && thread.registers.entered_call().0 != libc::SYS_close
                 && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
             {
                 thread.registers.repeat_system_call();
@@ -205,6 +247,11 @@ impl Tracees {
     /// Ids of its threads, in order.
     pub(crate) fn tids(&self) -> Vec<Pid> {
         self.threads.keys().chain(&self.running).copied().collect()
+    }
+
+    /// Whether at least one of its threads is stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        !self.threads.is_empty()
     }
 
     /// One of its threads.
@@ -256,7 +303,7 @@ impl Tracees {
     }
 
     /// Waits for the thread, the only one that runs.
-    pub(crate) fn wait_for(&mut self, tid: Pid, deadline: Instant) -> Result<Stop> {
+    pub(crate) fn wait_for(&mut self, tid: Pid, deadline: Option<Instant>) -> Result<Stop> {
         loop {
             match self.next_stop()? {
                 Some((stopped, stop)) if stopped == tid && stop != Stop::Exited => return Ok(stop),
@@ -285,12 +332,12 @@ impl Tracees {
     }
 
     /// Whether something happened to a thread before the deadline.
-    fn wait_for_child(&self, deadline: Instant) -> Result<bool> {
+    fn wait_for_child(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let ready = wait(&mut polled, Some(remaining(deadline)));
+        let ready = wait(&mut polled, deadline.map(remaining));
         let ready = ready.map_err(Error::system("waiting for threads of process", self.pid))?;
         self.drain_signals();
-        Ok(ready > 0)
+        Ok(ready > 0 || deadline.is_none())
     }
 
     /// Readable when something happened to a thread; then [`Tracees::drain_signals`] and

@@ -29,6 +29,11 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// The main stack, as far as it can be used.
+    pub(crate) fn stack(&self) -> Option<&Range<u64>> {
+        self.stack.as_ref()
+    }
+
     /// Looks for it, by a thread that is there.
     pub(crate) fn find(pid: Pid, tid: Pid, mappings: &[Mapping]) -> Result<Self> {
         let stack = mappings.iter().find(|mapping| mapping.is_main_stack() && mapping.is_writable());
