@@ -57,7 +57,7 @@ fn a_sleeper_whose_successors_are_killed_wakes_in_the_end() {
                 .audit()
                 .iter()
                 .filter_map(|record| record["worker"].as_i64())
-                .last()
+                .next_back()
                 .filter(|worker| killed.last().is_none_or(|last| i64::from(*last) != *worker))
         });
         killed.push(i32::try_from(new).expect("a pid"));
