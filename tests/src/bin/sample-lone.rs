@@ -3,10 +3,8 @@
 //! It keeps known values in all its registers, and known memory. Between two rounds it looks whether
 //! it is told something: `check` compares all of it.
 
+use memcr_tests::input::Input;
 use memcr_tests::{arch, content};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::BufRead;
-use std::os::fd::AsFd;
 
 /// Turns of the innermost loops: a fraction of a millisecond.
 const SPINS: u64 = 20_000;
@@ -18,18 +16,14 @@ fn main() {
     let mut memory = vec![0; mib as usize * 1024 * 1024];
     content::fill(&mut memory, seed);
     println!("ready pid={}", std::process::id());
-    let input = std::io::stdin();
     let (mut round, mut errors) = (0_u64, 0_u64);
     loop {
         errors += u64::from(!arch::holds_registers(seed.wrapping_add(round), SPINS));
         round += 1;
-        let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut polled, PollTimeout::ZERO).expect("poll") == 0 {
-            continue;
-        }
-        let mut line = String::new();
-        if input.lock().read_line(&mut line).expect("a line") == 0 {
-            return;
+        match Input::look() {
+            Input::Nothing => continue,
+            Input::Line(_) => {}
+            Input::End => return,
         }
         match content::check(&memory, seed) {
             Ok(()) if errors == 0 => println!("intact rounds={round}"),

@@ -4,11 +4,9 @@
 //! but registers for most of that, so it goes on for a while when its memory is gone. `check` compares
 //! everything, what the children found too.
 
+use memcr_tests::input::Input;
 use memcr_tests::sys::{Region, exit_at_once, ignore_children};
 use memcr_tests::{arch, content, wait};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::BufRead;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Turns between two system calls, a fraction of a millisecond, and system calls in a row.
@@ -27,7 +25,6 @@ fn main() {
     let shared = Region::shared(4096);
     let [right, wrong, born] = [0, 1, 2].map(|number| shared.counter(number));
     println!("ready pid={}", std::process::id());
-    let input = std::io::stdin();
     loop {
         match mode.as_str() {
             "forks" => {
@@ -41,13 +38,10 @@ fn main() {
             }
             other => panic!("no mode {other:?}"),
         }
-        let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut polled, PollTimeout::ZERO).expect("poll") == 0 {
-            continue;
-        }
-        let mut line = String::new();
-        if input.lock().read_line(&mut line).expect("a line") == 0 {
-            return;
+        match Input::look() {
+            Input::Nothing => continue,
+            Input::Line(_) => {}
+            Input::End => return,
         }
         let all = || right.load(Ordering::SeqCst) + wrong.load(Ordering::SeqCst);
         // one that crashed never says anything
