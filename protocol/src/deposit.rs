@@ -31,6 +31,8 @@ pub enum Deposit {
     },
     /// There is no full guard: from here on the target dies with the worker.
     ExitKill,
+    /// All memory is put back; only what of ours is in the target is left to be removed.
+    Restored,
     /// Everything is put back, or the target is lost for good: no successor is needed.
     Settled,
 }

@@ -48,6 +48,9 @@ pub(crate) enum Error {
     /// Called off.
     #[error("the checkpoint of process {pid} was called off; the process runs on unharmed")]
     Aborted { pid: i32 },
+    /// Something of ours is left in the target, or its memory is in the image: a successor's task.
+    #[error("{0}; a successor takes over")]
+    Unsettled(Box<Self>),
     /// It took too long.
     #[error("process {pid}: {what} did not finish in {seconds} seconds; undone")]
     Timeout { pid: i32, what: &'static str, seconds: u64 },
@@ -69,6 +72,11 @@ impl Error {
         }
     }
 
+    /// For `map_err`: what can't be ended here.
+    pub(crate) fn unsettled(self) -> Self {
+        Self::Unsettled(Box::new(self))
+    }
+
     /// For `map_err`: names the operation and its object.
     pub(crate) fn system(operation: &'static str, object: impl ToString) -> impl FnOnce(Errno) -> Self {
         move |cause| Self::System { operation, object: object.to_string(), cause }
@@ -82,6 +90,7 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
+            Self::Unsettled(error) => error.code(),
             Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
             Self::System { .. } | Self::NotReadYet { .. } => Code::Internal,
             Self::Denied { .. } => Code::Denied,

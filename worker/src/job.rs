@@ -28,12 +28,20 @@ pub(crate) fn sleep(
 
 /// Takes over from a worker that has died. Exit status of the worker.
 pub(crate) fn take_over(inheritance: Inheritance, host: &Host, broker: &Broker, launcher: &Launcher) -> i32 {
+    let sleeps = inheritance.sleep.is_some();
     let restored = confine::raise_ptrace().and_then(|()| succeed(inheritance, broker, launcher, host.cores));
     match restored {
         // the launcher tells the broker that the worker died and harmed nothing
         Ok(None) => 0,
         Ok(Some(report)) => tell_end(Ok(report), broker),
-        Err(error) => tell_end(Err(error), broker),
+        Err(error) if error.is_final() => tell_end(Err(error), broker),
+        // the launcher tries it again
+        Err(error) => {
+            if sleeps {
+                broker.tell(&WorkerEvent::SleepsOn(error.failure()));
+            }
+            1
+        }
     }
 }
 
@@ -43,6 +51,8 @@ fn tell_end(result: Result<WakeReport>, broker: &Broker) -> i32 {
             broker.tell(&WorkerEvent::Awake(report));
             0
         }
+        // a successor has the last word, or the launcher
+        Err(Error::Unsettled(_)) => 1,
         Err(error) => {
             broker.tell(&WorkerEvent::Failed(error.failure()));
             1
@@ -70,7 +80,7 @@ fn sleep_and_wake(
     let (mut asleep, report) = match free(attached, dumped, &confined, launcher) {
         Ok(asleep) => asleep,
         Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
-        Err(NotFreed::Abandon(error)) => return Err(error),
+        Err(NotFreed::Abandon(error)) => return Err(error.unsettled()),
         Err(NotFreed::Restore(asleep, error)) => {
             restore_persistently(*asleep, &confined, broker, launcher, host.cores)?;
             return Err(error);

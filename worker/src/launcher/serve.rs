@@ -217,6 +217,7 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
                 theirs.as_raw_fd(),
                 inheritance.target.as_raw_fd(),
             ];
+            keep.extend(inheritance.guard.iter().map(|guard| guard.as_raw_fd()));
             if let Some(Bequest { image, guard, memory, .. }) = &inheritance.sleep {
                 keep.extend([image.as_raw_fd(), guard.as_raw_fd(), memory.as_raw_fd()]);
             }

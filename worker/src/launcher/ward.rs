@@ -33,6 +33,8 @@ pub(super) struct Ward {
     image: Option<String>,
     debris: Option<Debris>,
     sleep: Option<Bequest>,
+    /// The guard, once all memory is back: the target may still have its copy.
+    guard: Option<OwnedFd>,
     exit_kill: bool,
     settled: bool,
     /// Whether there was ever something to restore.
@@ -72,6 +74,7 @@ impl Ward {
             image: None,
             debris: None,
             sleep: None,
+            guard: None,
             exit_kill: false,
             settled: false,
             slept: false,
@@ -104,9 +107,13 @@ impl Ward {
             Deposit::Image { name } => self.image = Some(name),
             Deposit::Debris(debris) => self.debris = Some(debris),
             Deposit::ExitKill => self.exit_kill = true,
+            Deposit::Restored => {
+                self.guard = self.sleep.take().map(|bequest| bequest.guard);
+                (self.exit_kill, self.slept) = (false, false);
+            }
             Deposit::Settled => {
                 self.settled = true;
-                self.sleep = None;
+                (self.sleep, self.guard) = (None, None);
             }
             Deposit::Sleep { key } => {
                 let key = Key::from_bytes(key);
@@ -151,7 +158,7 @@ impl Ward {
     /// Hands over to a successor; only of use in the child that becomes one.
     pub(super) fn into_inheritance(self) -> (Inheritance, OwnedFd) {
         let debris = self.debris.unwrap_or_default();
-        (Inheritance { target: self.target, debris, sleep: self.sleep }, self.control)
+        (Inheritance { target: self.target, debris, sleep: self.sleep, guard: self.guard }, self.control)
     }
 
     /// Tells the worker that its broker is gone: the broker's end of the control socket may be held open by

@@ -53,6 +53,11 @@ pub(crate) enum Waker {
 }
 
 impl Asleep {
+    /// Whether children born meanwhile still wait for memory.
+    pub(super) fn has_children(&self) -> bool {
+        self.left.iter().flatten().any(Guarded::is_child)
+    }
+
     /// Waits until it is to be woken.
     ///
     /// # Errors
@@ -89,9 +94,8 @@ impl Asleep {
     }
 
     /// Notes threads that have exited, so that their real parent learns of it.
-    fn reap(&mut self) -> Result<()> {
-        self.tracees.drain_signals();
-        while self.tracees.next_stop()?.is_some() {}
+    pub(super) fn reap(&mut self) -> Result<()> {
+        self.tracees.note_stops()?;
         let dead =
             pidfd::has_exited(&self.target).map_err(Error::system("looking at", "the target's pidfd"))?;
         if dead || self.tracees.tids().is_empty() {

@@ -179,8 +179,10 @@ fn prepare(
     match inject(&mut parasite, tracees, &live, request, launcher, frame) {
         Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before }),
         Err(error) => {
-            parasite.remove(tracees)?;
-            way_home.map_or(Ok(()), |way| way.clear(&TargetMemory::Thread(tid), pid))?;
+            parasite.remove(tracees).map_err(Error::unsettled)?;
+            way_home
+                .map_or(Ok(()), |way| way.clear(&TargetMemory::Thread(tid), pid))
+                .map_err(Error::unsettled)?;
             launcher.leave(&Deposit::Settled, &[])?;
             Err(error)
         }
@@ -272,6 +274,6 @@ impl Attached {
         let cleared = removed.and_then(|()| self.way_home.map_or(Ok(()), |way| way.clear(&memory, pid)));
         self.tracees.release();
         // what could not be taken out is for a successor
-        cleared.and_then(|()| launcher.leave(&Deposit::Settled, &[]))
+        cleared.and_then(|()| launcher.leave(&Deposit::Settled, &[])).map_err(Error::unsettled)
     }
 }

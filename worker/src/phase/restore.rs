@@ -51,6 +51,12 @@ pub(crate) fn restore_persistently(
             }
         }
         poll::wait(&mut [], Some(RETRY)).map_err(Error::system("waiting", "to try again"))?;
+        if let Err(error) = asleep.reap() {
+            if matches!(error, Error::Lost { .. }) {
+                launcher.leave(&Deposit::Settled, &[])?;
+            }
+            return Err(error);
+        }
     }
 }
 
@@ -65,8 +71,12 @@ pub(crate) fn restore(
     let began = Instant::now();
     let restored = match put_back(&mut asleep, broker, cores) {
         Ok(restored) => restored,
-        // a thread that has not stopped can't be killed by us: one that waits in the kernel for its memory
-        Err(error) if error.is_final() && asleep.tracees.has_stopped() => {
+        // a thread that has not stopped can't be killed by us: one that waits in the kernel for its memory. Nor
+        // can children, whose guards must stay with somebody then.
+        Err(error)
+            if matches!(error, Error::Lost { .. })
+                || error.is_final() && asleep.tracees.has_stopped() && !asleep.has_children() =>
+        {
             let _ = launcher.leave(&Deposit::Settled, &[]);
             // the guard is still there: nobody has read a wrong byte, and nobody will
             let _ = asleep.tracees.set_exit_kill();
@@ -74,34 +84,39 @@ pub(crate) fn restore(
         }
         Err(error) => return Err(NotRestored::SleepsOn(Box::new(asleep), error)),
     };
-    wake(asleep, launcher, &restored, began).map_err(NotRestored::Lost)
+    // all memory is back: from here on a successor has only to clean up. One that doesn't hear of it
+    // restores once more, and passes over all.
+    let _ = launcher.leave(&Deposit::Restored, &[]);
+    Ok(wake(asleep, launcher, &restored, began))
 }
 
-/// Lets the target run, whose memory is all back.
-fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> Result<WakeReport> {
-    asleep.tracees.wait_for_rest()?;
-    if asleep.debris.place.1 > 0 {
-        // one that waited in the kernel on its way home is stopped only now
-        asleep.tracees.let_home_from(asleep.debris.place)?;
-        asleep.tracees.wait_for_rest()?;
-    }
-    // all memory is back: what can't be cleaned away is no reason to hold the program up
+/// Lets the target run, whose memory is all back. What can't be cleaned away is no reason to hold it up, and
+/// left to a successor.
+fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> WakeReport {
     let cleaned = clean(&mut asleep, launcher);
     let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
-    // until here a successor has something to do: what is back already it passes over
-    let settled = cleaned.and_then(|()| launcher.leave(&Deposit::Settled, &[]));
+    if cleaned.is_ok() {
+        // without it a successor looks for what isn't there any more
+        let _ = launcher.leave(&Deposit::Settled, &[]);
+    }
     asleep.tracees.release();
-    settled?;
-    Ok(WakeReport {
+    WakeReport {
         restored: restored.bytes,
         pages: restored.pages,
         rss_after,
         restore_micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-    })
+    }
 }
 
 /// Takes what is left of ours out of the target.
 fn clean(asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
+    // one that does not stop just now is no matter, unless it may be in the parasite's code
+    let all_stopped = asleep.tracees.wait_for_rest();
+    if asleep.debris.place.1 > 0 {
+        all_stopped?;
+        asleep.tracees.let_home_from(asleep.debris.place)?;
+        asleep.tracees.wait_for_rest()?;
+    }
     let laid = asleep.way_home.as_ref().map(|way| way.tid);
     let tid = laid.or_else(|| asleep.tracees.puppet_candidate()).ok_or_else(|| asleep.tracees.lost())?;
     if laid.is_none() {
@@ -111,18 +126,22 @@ fn clean(asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
         launcher.leave(&Deposit::Debris(Debris { frame, ..asleep.debris }), &[])?;
     }
     let mut puppet = Puppet::borrow(&asleep.tracees, tid, &asleep.site, asleep.way_home.as_ref())?;
-    remove_debris(&mut puppet, asleep)?;
+    remove_debris(&mut puppet, asleep, launcher)?;
     puppet.release(&mut asleep.tracees)?;
     let (memory, pid) = (TargetMemory::File(&asleep.memory), asleep.tracees.pid());
     asleep.way_home.take().map_or(Ok(()), |way| way.clear(&memory, pid))
 }
 
-fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep) -> Result<()> {
+fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep, launcher: &Launcher) -> Result<()> {
     if let Some(number) = asleep.debris.guard {
         close_in_target(puppet, &mut asleep.tracees, number)?;
     }
     if asleep.debris.place.1 > 0 {
         unmap_in_target(puppet, &mut asleep.tracees, asleep.debris.place)?;
+        // others may use it from now on
+        asleep.debris.place = (0, 0);
+        let frame = asleep.way_home.as_ref().map_or((0, 0), WayHome::range);
+        launcher.leave(&Deposit::Debris(Debris { frame, ..asleep.debris }), &[])?;
     }
     Ok(())
 }
@@ -150,23 +169,26 @@ fn put_back(asleep: &mut Asleep, broker: &Broker, cores: usize) -> Result<Restor
         asleep.left = Some(vec![guarded.map_err(Error::system("duplicating", "the guard"))?]);
     }
     let left = asleep.left.get_or_insert_default();
+    let mut lost = None;
     while let Some(guarded) = left.last() {
         let done = put_back_behind(guarded, &image, pid, broker, cores);
         // known before anything is given up: another attempt goes on with them
         let children = guarded.take_children();
-        // a child that dies meanwhile needs nothing more
-        let is_done = match done {
-            Ok(()) => true,
-            Err(Error::Lost { .. }) if guarded.is_child() => true,
+        match done {
+            Ok(()) => {}
+            // who dies meanwhile needs nothing more, but may have left children
+            Err(Error::Lost { .. }) if guarded.is_child() => {}
+            Err(error @ Error::Lost { .. }) => lost = Some(error),
             Err(error) => {
                 left.extend(children);
                 return Err(error);
             }
-        };
-        if is_done {
-            left.pop();
         }
+        left.pop();
         left.extend(children);
+    }
+    if let Some(error) = lost {
+        return Err(error);
     }
     if let Some(stack) = asleep.site.stack() {
         // it may have grown meanwhile, and is written to when the way home is cleared

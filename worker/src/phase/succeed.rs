@@ -12,7 +12,7 @@ use crate::sys::memory::{self, TargetMemory};
 use crate::target::facts;
 use crate::target::mappings;
 use crate::target::proc_directory::ProcDirectory;
-use crate::trace::parasite::unmap_in_target;
+use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::place;
 use crate::trace::puppet::Puppet;
 use crate::trace::tracees::Tracees;
@@ -36,6 +36,8 @@ pub(crate) struct Inheritance {
     pub(crate) debris: Debris,
     /// What is needed to restore, if memory may have been freed.
     pub(crate) sleep: Option<Bequest>,
+    /// The guard, if all memory is back and the target may still have its copy.
+    pub(crate) guard: Option<OwnedFd>,
 }
 
 /// What a worker leaves before it frees anything.
@@ -57,10 +59,10 @@ pub(crate) fn succeed(
     launcher: &Launcher,
     cores: usize,
 ) -> Result<Option<WakeReport>> {
-    let Inheritance { target, debris, sleep } = inheritance;
+    let Inheritance { target, debris, sleep, guard } = inheritance;
     let taken = take_back(&target, &debris)?;
     let Some(Bequest { image, guard, memory, key }) = sleep else {
-        remove_parasite(taken, launcher)?;
+        clean(taken, debris.guard, guard.as_ref(), launcher)?;
         return Ok(None);
     };
     // a fork doesn't inherit the lock of the launcher's copy; one that can't be locked still restores
@@ -116,34 +118,49 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     // any thread will do, even one that can't stop yet
     let tid = tracees.tids().pop().ok_or_else(|| tracees.lost())?;
     let thread = directory.thread(tid)?;
-    let site = Site::find(pid, tid, &mappings::read(&thread.file("smaps")?)?)?;
+    let mappings = mappings::read(&thread.file("smaps")?)?;
+    let site = Site::find(pid, tid, &mappings)?;
+    // a place that is the program's own by now is none of ours
+    let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
     // an orphaned parasite goes home by itself: its socket has closed with its worker. Until it is there it
     // may still be freeing memory, and whatever was put back would be lost again.
-    tracees.let_parasite_home(debris.socket, debris.place, &directory)?;
+    tracees.let_parasite_home(debris.socket, place, &directory)?;
     // so does a thread in the middle of a single call; behind that it may have to wait for its frame,
     // which is in the image
     tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;
     tracees.note_interrupted_calls(&directory)?;
+    // a call under way may just have unmapped it
     let mappings = mappings::read(&thread.file("smaps")?)?;
-    let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
+    let place = if place::is_ours(tid, place, &mappings) { place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
     Ok(TakenBack { tracees, tid, site, place, status, facts })
 }
 
-/// Nothing was freed: the parasite closed what it had opened, its memory is left.
-fn remove_parasite(taken: TakenBack, launcher: &Launcher) -> Result<()> {
+/// Nothing is to be restored: the parasite closed what it had opened, its memory is left, and perhaps the
+/// target's copy of the guard.
+fn clean(taken: TakenBack, number: Option<i32>, guard: Option<&OwnedFd>, launcher: &Launcher) -> Result<()> {
     let TakenBack { mut tracees, site, place, .. } = taken;
     tracees.wait_for_rest()?;
     tracees.let_home_from(place)?;
     tracees.wait_for_rest()?;
-    if place.1 > 0 {
+    let is_guard = |number, guard: &OwnedFd| {
+        kcmp::same_file(taken.tid, number, guard.as_fd()).unwrap_or(false).then_some(number)
+    };
+    let number = number.zip(guard).and_then(|(number, guard)| is_guard(number, guard));
+    if place.1 > 0 || number.is_some() {
         let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
         let memory = TargetMemory::Thread(tid);
         let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
         let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
-        launcher.leave(&Deposit::Debris(Debris { place, frame, ..Debris::default() }), &[])?;
+        launcher.leave(&Deposit::Debris(Debris { place, frame, guard: number, socket: None }), &[])?;
         let mut puppet = Puppet::borrow(&tracees, tid, &site, way_home.as_ref())?;
-        unmap_in_target(&mut puppet, &mut tracees, place)?;
+        if let Some(number) = number {
+            close_in_target(&mut puppet, &mut tracees, number)?;
+        }
+        if place.1 > 0 {
+            unmap_in_target(&mut puppet, &mut tracees, place)?;
+            launcher.leave(&Deposit::Debris(Debris { frame, guard: number, ..Debris::default() }), &[])?;
+        }
         puppet.release(&mut tracees)?;
         way_home.map_or(Ok(()), |way| way.clear(&memory, tracees.pid()))?;
     }

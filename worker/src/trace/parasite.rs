@@ -127,7 +127,12 @@ impl Parasite {
                 reason: "it can't make a pair of sockets: it may have reached its limit of open files".into(),
             });
         };
-        self.own_socket = Some((own, live.inode_of_descriptor(own).unwrap_or(0)));
+        let inode = live.inode_of_descriptor(own).ok_or_else(|| Error::Refused {
+            pid: tracees.pid().as_raw(),
+            reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
+        });
+        self.own_socket = Some((own, inode.as_ref().copied().unwrap_or(0)));
+        inode?;
         let socket = pidfd::duplicate_descriptor(target, ours)
             .map_err(Error::system("taking a socket out of process", tracees.pid()))?;
         self.socket = Some(socket);

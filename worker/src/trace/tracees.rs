@@ -126,8 +126,20 @@ impl Tracees {
         }
     }
 
+    /// Takes what has happened to threads meanwhile.
+    pub(crate) fn note_stops(&mut self) -> Result<()> {
+        self.wait_until_stopped(Instant::now())?;
+        self.drain_signals();
+        while self.next_stop()?.is_some() {}
+        Ok(())
+    }
+
     fn wait_until_stopped(&mut self, deadline: Instant) -> Result<()> {
-        while !self.running.is_empty() {
+        self.wait_while(deadline, |tracees| !tracees.running.is_empty())
+    }
+
+    fn wait_while(&mut self, deadline: Instant, some_run: impl Fn(&Self) -> bool) -> Result<()> {
+        while some_run(self) {
             match self.next_stop()? {
                 Some((tid, Stop::Trap)) => {
                     self.running.remove(&tid);
@@ -157,10 +169,12 @@ impl Tracees {
     ) -> Result<()> {
         while !self.tids().is_empty() {
             self.let_home_from(place)?;
-            if !self.has_descriptor(socket, directory) {
+            // it is in one of those that have not stopped, or nowhere
+            if self.running.is_empty() || !self.has_descriptor(socket, directory) {
                 break;
             }
-            self.wait_until_stopped(Instant::now() + LOOK)?;
+            wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
+            self.wait_until_stopped(Instant::now())?;
         }
         Ok(())
     }
@@ -207,7 +221,9 @@ impl Tracees {
             for &tid in &inside {
                 resume(ptrace::interrupt(tid), tid)?;
             }
-            self.wait_until_stopped(Instant::now() + LOOK * 100)?;
+            // not for others: they may wait for pages that are put back only when all this is done
+            let deadline = Instant::now() + LOOK * 100;
+            self.wait_while(deadline, |tracees| inside.iter().any(|tid| tracees.running.contains(tid)))?;
         }
     }
 
