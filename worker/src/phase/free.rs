@@ -116,7 +116,7 @@ fn entrust(attached: &Attached, dumped: &Dumped, launcher: &Launcher) -> Result<
         launcher.leave(&Deposit::Sleep { key: dumped.key.to_deposit() }, &descriptors)
     } else {
         launcher.leave(&Deposit::ExitKill, &[])?;
-        attached.tracees.set_exit_kill()
+        attached.tracees.set_exit_kill(true)
     }
 }
 

@@ -79,11 +79,16 @@ pub(crate) fn restore(
         {
             let _ = launcher.leave(&Deposit::Settled, &[]);
             // the guard is still there: nobody has read a wrong byte, and nobody will
-            let _ = asleep.tracees.set_exit_kill();
+            let _ = asleep.tracees.set_exit_kill(true);
             return Err(NotRestored::Lost(error));
+        }
+        Err(Error::Unreadable { pid, cause }) => {
+            return Err(NotRestored::SleepsOn(Box::new(asleep), Error::NotReadYet { pid, cause }));
         }
         Err(error) => return Err(NotRestored::SleepsOn(Box::new(asleep), error)),
     };
+    // nor does it have to die with us any more, if there was no full guard
+    let _ = asleep.tracees.set_exit_kill(false);
     // all memory is back: from here on a successor has only to clean up. One that doesn't hear of it
     // restores once more, and passes over all.
     let _ = launcher.leave(&Deposit::Restored, &[]);

@@ -299,10 +299,11 @@ impl Tracees {
         self.threads.values().map(|thread| thread.registers.stack_pointer())
     }
 
-    /// From now on all threads die when this process ends.
-    pub(crate) fn set_exit_kill(&self) -> Result<()> {
+    /// Whether all threads die, from now on, when this process ends.
+    pub(crate) fn set_exit_kill(&self, dies: bool) -> Result<()> {
+        let options = ptrace::TRACE_SYSGOOD | if dies { ptrace::EXIT_KILL } else { 0 };
         for &tid in self.threads.keys() {
-            match ptrace::set_options(tid, ptrace::TRACE_SYSGOOD | ptrace::EXIT_KILL) {
+            match ptrace::set_options(tid, options) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(cause) => return Err(Error::system("setting options of thread", tid)(cause)),
             }
