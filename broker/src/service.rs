@@ -17,7 +17,7 @@ use tracing::{info, warn};
 /// # Errors
 /// [`BrokerError`] when it can't start, or can't go on; every sleeper is woken by its worker then.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
-    let address = arguments.listen.as_ref().map(|path| path.as_os_str().as_bytes().to_vec());
+    let address = arguments.listen_path().map(|path| path.as_os_str().as_bytes().to_vec());
     let foundation = startup::lay(arguments, ClientSource::Listener(address.unwrap_or_default()))?;
     let mut server = confined(foundation, Mode::Serve)?;
     while !server.has_ended() {

@@ -31,7 +31,7 @@ fn run(arguments: &Arguments, output: Output) -> Result<(), Error> {
         match (act, &target) {
             (Act::Checkpoint, Some(target)) => {
                 let mut line = ProgressLine::new();
-                let options = CheckpointOptions { directory: arguments.directory.clone() };
+                let options = CheckpointOptions { directory: arguments.directory.clone(), compression: None };
                 let report = daemon.checkpoint(target, options, |progress| line.show(progress));
                 drop(line);
                 output.asleep(arguments.pid, &report?);

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-        Peer { uid, gid, groups: groups.to_vec(), pid: 7, executable: None }
+        Peer { uid, gid, groups: groups.to_vec(), pid: 7, executable: None, anonymous: false }
     }
 
     fn target(uids: [u32; 3], gids: [u32; 3]) -> TargetFacts {

@@ -6,13 +6,14 @@
 
 use crate::code::Failure;
 use crate::frame::Message;
+use crate::image::Compression;
 use crate::report::{Entry, SleepReport, State, WakeReport};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. The order of fields and variants is the wire format: a change of it
 /// is a new version.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub enum Request {
 pub struct CheckpointOptions {
     /// One of the daemon's image directories, as it was given to the daemon; its first if `None`.
     pub directory: Option<String>,
+    /// How its image is compressed; as the daemon does by default if `None`.
+    pub compression: Option<Compression>,
 }
 
 /// What the broker sends.

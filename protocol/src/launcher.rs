@@ -3,11 +3,12 @@
 //! The launcher answers each job by its ticket. What it accepts is fixed: [`Job::Setup`] once and
 //! first, then any of the others.
 
-use crate::client::CheckpointOptions;
 use crate::frame::Message;
+use crate::image::{Compression, ImageSettings};
 use crate::subject::Peer;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 /// What the broker sends. The file descriptors of a packet come in the order given here.
@@ -24,11 +25,24 @@ pub enum Job {
         listen_group: Option<u32>,
         /// Whose sockets are to be taken for clients.
         clients: Clients,
+        /// How images are written.
+        image: ImageSettings,
+        /// Whether clean pages of mapped files are dropped as well (`-f`).
+        drop_file_pages: bool,
+        /// How workers talk to their parasites.
+        transport: Transport,
     },
     /// Name the peer of a client's socket. With that socket.
     Identify {
         /// Repeated in the report.
         ticket: u64,
+    },
+    /// Find the process that has this number in the pid namespace of a client. With that client's socket.
+    FindTarget {
+        /// Repeated in the report.
+        ticket: u64,
+        /// The number that the client gave.
+        pid: i32,
     },
     /// Name the program of a process. With its pidfd.
     NameProgram {
@@ -40,13 +54,37 @@ pub enum Job {
     Sleep {
         /// Repeated in every report about this worker.
         ticket: u64,
-        /// What the client asked for.
-        options: CheckpointOptions,
+        /// How it is to be done.
+        options: SleepOptions,
     },
 }
 
 impl Message for Job {
     const LIMIT: usize = 6 * 1024;
+}
+
+/// How one process is put to sleep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SleepOptions {
+    /// How its image is compressed.
+    pub compression: Compression,
+    /// Seconds after which a checkpoint that isn't done is undone (`-t`).
+    pub limit_seconds: Option<u32>,
+}
+
+/// How a worker talks to its parasite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// By a socketpair that the parasite makes, of which one end is taken out of the target
+    /// (pidfd_getfd(2)); by a socket with an abstract name where the kernel can't do that.
+    Taken,
+    /// By a socket that the parasite makes in a directory (`-S`).
+    Named {
+        /// The directory, as the target finds it.
+        directory: Vec<u8>,
+        /// Group of the socket, whose mode is 0660 then (`-G`).
+        group: Option<u32>,
+    },
 }
 
 /// Whose sockets the privileged side takes for clients. The kernel tells of any socket who is behind it,
@@ -55,6 +93,8 @@ impl Message for Job {
 pub enum Clients {
     /// Those that were accepted at the socket with this address: the path, or a zero byte and a name.
     AcceptedAt(Vec<u8>),
+    /// Those that were accepted at one of these TCP addresses. Their peers are named by sock_diag(7).
+    AcceptedOverTcp(Vec<SocketAddr>),
     /// The one whose socket comes with the set-up, for the one process whose pidfd comes after it.
     One,
 }
@@ -83,12 +123,21 @@ pub enum LauncherReport {
         /// The peer; `None` if the kernel doesn't name one that is visible to us.
         peer: Option<Peer>,
     },
+    /// Answer to `FindTarget`. With the pidfd of the process, if there is one.
+    TargetFound {
+        /// Ticket of the job.
+        ticket: u64,
+        /// Whether there is such a process, which the client's namespace tells, and its pidfd comes along.
+        found: bool,
+    },
     /// Answer to `NameProgram`.
     ProgramNamed {
         /// Ticket of the job.
         ticket: u64,
         /// Path of its program; `None` if it is gone, or has none.
         executable: Option<String>,
+        /// Whether it has a userfaultfd: one that was left asleep when all of memcr died looks like that.
+        may_be_guarded: bool,
     },
     /// A worker was forked for `Sleep`.
     Started {

@@ -11,7 +11,8 @@
 //! | [`deposit`] | a worker and the launcher |
 //! | [`parasite`] | a worker and the code it runs inside the target |
 //!
-//! [`frame`] is how the first four look on the wire; [`subject`] says who asks and for what.
+//! [`frame`] is how the first four look on the wire; [`subject`] says who asks and for what; [`image`] how an
+//! image is written.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,6 +30,8 @@ pub mod code;
 pub mod deposit;
 #[cfg(feature = "messages")]
 pub mod frame;
+#[cfg(feature = "messages")]
+pub mod image;
 #[cfg(feature = "messages")]
 pub mod launcher;
 pub mod parasite;

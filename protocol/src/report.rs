@@ -1,5 +1,6 @@
 //! What an operation did: figures for clients, for the audit log and for people.
 
+use crate::image::Checksum;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,10 @@ pub struct SleepReport {
     pub pages: u64,
     /// Size of the image.
     pub image: u64,
+    /// Memory of mapped files that was dropped besides (`-f`); it comes back from the files.
+    pub file_dropped: u64,
+    /// Checksum of the memory, if the daemon makes them.
+    pub checksum: Option<Checksum>,
     /// Threads frozen.
     pub threads: u32,
     /// What holds while it sleeps.
@@ -71,6 +76,8 @@ pub struct WakeReport {
     pub restored: u64,
     /// Pages given back.
     pub pages: u64,
+    /// Checksum of the memory that was given back, if the image has one; it was compared before.
+    pub checksum: Option<Checksum>,
     /// Anonymous resident memory after.
     pub rss_after: u64,
     /// From the order to the target running on.

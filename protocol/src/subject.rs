@@ -16,6 +16,8 @@ pub struct Peer {
     pub pid: i32,
     /// Path of its executable; `None` if it couldn't be read (it has exited, say).
     pub executable: Option<String>,
+    /// Whether nobody can say who it is: a client from another machine. Its ids mean nothing.
+    pub anonymous: bool,
 }
 
 impl Peer {

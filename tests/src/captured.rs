@@ -4,9 +4,9 @@ use crate::binaries;
 use crate::client::{Client, Running};
 use crate::scratch::Scratch;
 use crate::users::{User, cast};
-use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::frame::{self, Message};
-use memcr_protocol::launcher::{Clients, Job, LauncherReport};
+use memcr_protocol::image::ImageSettings;
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, SleepOptions, Transport};
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair,
@@ -96,6 +96,9 @@ impl CapturedBroker {
         let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
         let device = device.expect("root may open /dev/userfaultfd");
         let setup = Job::Setup {
+            image: ImageSettings::default(),
+            drop_file_pages: false,
+            transport: Transport::Taken,
             policy: None,
             userfaultfd: true,
             listen_group: Some(cast().socket_group),
@@ -117,7 +120,7 @@ impl CapturedBroker {
         let number = Pid::from_raw(target).expect("a pid");
         let pidfd = pidfd_open(number, PidfdFlags::empty()).expect("a pidfd");
         let images = std::fs::File::open(&self.images).expect("root may open it");
-        let job = Job::Sleep { ticket, options: CheckpointOptions::default() };
+        let job = Job::Sleep { ticket, options: SleepOptions::default() };
         self.jobs.send(&job, &[theirs.as_fd(), client.as_fd(), pidfd.as_fd(), images.as_fd()]);
         control
     }

@@ -1,9 +1,9 @@
 //! Invariants 5 and 6: a broker in the hands of an attacker can act for nobody but a client that
 //! is really connected, and the launcher accepts nothing but its few jobs.
 
-use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::code::{Code, Failure};
-use memcr_protocol::launcher::{Clients, Job, LauncherReport};
+use memcr_protocol::image::ImageSettings;
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, SleepOptions, Transport};
 use memcr_protocol::worker::WorkerEvent;
 use memcr_tests::captured::{CapturedBroker, order_restore, until_settled};
 use memcr_tests::procfs;
@@ -164,12 +164,15 @@ fn a_second_set_up_or_a_job_before_the_first_ends_the_launcher() {
         userfaultfd: false,
         listen_group: Some(cast().target.gid),
         clients: Clients::AcceptedAt(b"/nowhere".to_vec()),
+        image: ImageSettings::default(),
+        drop_file_pages: false,
+        transport: Transport::Taken,
     };
     let mut broker = CapturedBroker::with_set_up_launcher();
     broker.jobs.send(&setup, &[]);
     assert_eq!(broker.wait_for_end(), Some(1));
     let mut broker = CapturedBroker::start();
-    broker.jobs.send(&Job::Sleep { ticket: 1, options: CheckpointOptions::default() }, &[]);
+    broker.jobs.send(&Job::Sleep { ticket: 1, options: SleepOptions::default() }, &[]);
     assert_eq!(broker.wait_for_end(), Some(1));
 }
 

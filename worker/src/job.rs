@@ -68,12 +68,13 @@ fn sleep_and_wake(
     launcher: &Launcher,
 ) -> Result<WakeReport> {
     confine::raise_ptrace()?;
+    let plan = request.plan;
     let attached = attach(request, authority, broker, launcher)?;
     let confined = match attached.confine(broker, launcher) {
         Ok(confined) => confined,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
-    let dumped = match dump(&attached, &confined, authority, broker, host) {
+    let dumped = match dump(&attached, &confined, plan, authority, broker, host) {
         Ok(dumped) => dumped,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };

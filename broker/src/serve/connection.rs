@@ -140,6 +140,7 @@ impl Connection {
             groups: Vec::new(),
             pid: self.credentials.pid(),
             executable: None,
+            anonymous: false,
         });
         Asker { peer, known, looked_up }
     }

@@ -44,7 +44,7 @@ use memcr_policy::Policy;
 use memcr_protocol::client::VERSION;
 use memcr_protocol::code::Failure;
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
-use memcr_protocol::launcher::LauncherReport;
+use memcr_protocol::launcher::{LauncherReport, SleepOptions};
 use memcr_protocol::worker::WorkerEvent;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
@@ -82,6 +82,8 @@ pub(crate) struct Server {
     by_pid: HashMap<i32, u64>,
     policy: Policy,
     directories: ImageDirectories,
+    /// How processes are put to sleep, unless a request says otherwise.
+    defaults: SleepOptions,
     audit: AuditLog,
     limits: Limits,
     closer: Closer,
@@ -139,6 +141,7 @@ impl Server {
             by_pid: HashMap::new(),
             policy: foundation.policy,
             directories: foundation.directories,
+            defaults: foundation.defaults,
             audit: foundation.audit,
             limits: Limits::for_descriptors(foundation.descriptors),
             closer,

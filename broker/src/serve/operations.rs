@@ -65,7 +65,10 @@ impl Server {
                 while self.worker_ready(ticket) {}
                 self.ended(ticket, ending);
             }
-            LauncherReport::ProgramNamed { ticket, executable } => self.program_named(ticket, executable),
+            LauncherReport::ProgramNamed { ticket, executable, may_be_guarded: _ } => {
+                self.program_named(ticket, executable);
+            }
+            LauncherReport::TargetFound { .. } => {}
             LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }

@@ -12,7 +12,7 @@ use super::target::Target;
 use super::{Server, Sleeper};
 use memcr_protocol::client::{Answer, Completion, Request};
 use memcr_protocol::code::{Code, Failure};
-use memcr_protocol::launcher::Job;
+use memcr_protocol::launcher::{Job, SleepOptions};
 use memcr_protocol::report::Entry;
 use memcr_protocol::subject::{Action, TargetFacts};
 use nix::sys::epoll::EpollFlags;
@@ -183,6 +183,8 @@ impl Server {
         let Some(launcher) = &mut self.launcher else {
             return Err((pending, ending()));
         };
+        let compression = options.compression.unwrap_or(self.defaults.compression);
+        let options = SleepOptions { compression, ..self.defaults };
         let sent = launcher.send(&Job::Sleep { ticket, options }, descriptors);
         self.by_pid.insert(pending.pid, ticket);
         let owner = pending.asker.peer.uid;

@@ -360,9 +360,13 @@ impl Target {
         let outcome = match last {
             Last::Awake(report) => Ok(Completion::Awake(report.clone())),
             // it was called off before anything was taken away: the target runs, as was asked
-            Last::Failed(failure) if failure.code == Code::Aborted => {
-                Ok(Completion::Awake(WakeReport { restored: 0, pages: 0, rss_after: 0, restore_micros: 0 }))
-            }
+            Last::Failed(failure) if failure.code == Code::Aborted => Ok(Completion::Awake(WakeReport {
+                restored: 0,
+                pages: 0,
+                checksum: None,
+                rss_after: 0,
+                restore_micros: 0,
+            })),
             Last::Failed(failure) if slept || failure.code == Code::TargetLost => Err(failure.clone()),
             Last::Failed(_) => Err(not_asleep(self.pid)),
         };

@@ -149,12 +149,12 @@ fn users_of_processes() -> HashSet<u32> {
         .collect()
 }
 
-/// The group id of `group`, a name or a number.
+/// The group id of `group`, a name or a number that `option` was given.
 ///
 /// # Errors
 /// [`BrokerError::Identity`] when there is no such group, or its number stands for none.
-pub(crate) fn group(group: &str) -> Result<u32, BrokerError> {
-    let refused = |why: &str| BrokerError::Identity(format!("-g {group}: {why}"));
+pub(crate) fn group(option: &str, group: &str) -> Result<u32, BrokerError> {
+    let refused = |why: &str| BrokerError::Identity(format!("{option} {group}: {why}"));
     let number = match group.parse() {
         Ok(number) => number,
         Err(_) => Group::from_name(group)
@@ -203,15 +203,15 @@ mod tests {
     fn a_group_that_stands_for_none_or_for_anybody_is_refused() {
         for number in ["4294967295", "65534", "4294967296", "-1"] {
             assert!(
-                group(number).unwrap_err().to_string().starts_with(&format!("-g {number}: ")),
+                group("-g", number).unwrap_err().to_string().starts_with(&format!("-g {number}: ")),
                 "{number}"
             );
         }
         if let Ok(Some(nobody)) = Group::from_gid(Gid::from_raw(65_534)) {
-            assert!(group(&nobody.name).is_err());
+            assert!(group("-g", &nobody.name).is_err());
         }
-        assert_eq!(group("4294967294").unwrap(), 4_294_967_294);
-        assert_eq!(group("0").unwrap(), 0);
+        assert_eq!(group("-g", "4294967294").unwrap(), 4_294_967_294);
+        assert_eq!(group("-g", "0").unwrap(), 0);
     }
 
     #[test]

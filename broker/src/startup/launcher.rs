@@ -9,7 +9,8 @@ use crate::sys::process::has_more_rights_than_its_caller;
 use crate::sys::spawn::{Plan, spawn};
 use caps::{CapSet, Capability, has_cap};
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
-use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource};
+use memcr_protocol::image::ImageSettings;
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, Transport};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -48,6 +49,12 @@ pub(crate) struct Endowment {
     pub(crate) listen_group: Option<u32>,
     /// Whose sockets are clients'.
     pub(crate) clients: ClientSource,
+    /// How images are written.
+    pub(crate) image: ImageSettings,
+    /// Whether clean pages of mapped files are dropped as well.
+    pub(crate) drop_file_pages: bool,
+    /// How workers talk to their parasites.
+    pub(crate) transport: Transport,
 }
 
 /// Where clients come from.
@@ -95,13 +102,22 @@ pub(crate) fn start(
 }
 
 fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
-    let Endowment { policy, userfaultfd, listen_group, clients } = endowment;
+    let Endowment { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport } =
+        endowment;
     let (clients, of_client) = match clients {
         ClientSource::Listener(address) => (Clients::AcceptedAt(address), Vec::new()),
         ClientSource::Within(socket, target) => (Clients::One, vec![socket, target]),
     };
     let source = policy.as_ref().map(|policy| PolicySource { path: policy.path.clone() });
-    let job = Job::Setup { policy: source, userfaultfd: userfaultfd.is_some(), listen_group, clients };
+    let job = Job::Setup {
+        policy: source,
+        userfaultfd: userfaultfd.is_some(),
+        listen_group,
+        clients,
+        image,
+        drop_file_pages,
+        transport,
+    };
     let policy = policy.map(|policy| OwnedFd::from(policy.file));
     let descriptors = policy.into_iter().chain(userfaultfd).chain(of_client).collect();
     channel.send(&job, descriptors).map_err(|cause| format!("set it up: {cause}"))?;

@@ -16,6 +16,8 @@ use identity::Identity;
 use launcher::{ClientSource, Endowment, Launcher};
 use listener::Listener;
 use memcr_policy::Policy;
+use memcr_protocol::image::ImageSettings;
+use memcr_protocol::launcher::{SleepOptions, Transport};
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -25,6 +27,7 @@ use notify::ServiceManager;
 use std::fs;
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use tracing::{info, warn};
 
 /// File descriptors that are wanted: some for each client and each sleeping process.
@@ -48,6 +51,8 @@ pub(crate) struct Foundation {
     pub(crate) full_guard: bool,
     /// File descriptors that this process may have.
     pub(crate) descriptors: u64,
+    /// How processes are put to sleep, unless a request says otherwise.
+    pub(crate) defaults: SleepOptions,
 }
 
 /// Opens and starts everything, in an order in which what fails most often and costs least comes
@@ -56,12 +61,14 @@ pub(crate) struct Foundation {
 /// # Errors
 /// The first [`BrokerError`].
 pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Foundation, BrokerError> {
+    arguments.remarks().iter().for_each(|remark| warn!("{remark}"));
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
     let identity = identity::choose(arguments.user.as_deref())?;
     // without a socket there are no members to whom it could give anything
-    let listen_gid = arguments.listen_gid.as_deref().filter(|_| arguments.listen.is_some());
-    let listen_group = listen_gid.map(identity::group).transpose()?;
+    let listen_gid = arguments.listen_gid.as_deref().filter(|_| arguments.listen_path().is_some());
+    let listen_group = listen_gid.map(|group| identity::group("-g", group)).transpose()?;
+    let transport = transport(arguments)?;
     let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group)?;
     let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
     let audit = open_audit_log(arguments, &identity)?;
@@ -69,9 +76,17 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
     let full_guard = userfaultfd.is_some();
     warn_of_ptrace_scope();
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
-    let endowment = Endowment { policy: policy_file, userfaultfd, listen_group, clients };
+    let endowment = Endowment {
+        policy: policy_file,
+        userfaultfd,
+        listen_group,
+        clients,
+        image: ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum },
+        drop_file_pages: arguments.rss_file,
+        transport,
+    };
     let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
-    let listener = match &arguments.listen {
+    let listener = match arguments.listen_path() {
         Some(path) => Some(Listener::bind(path, listen_group, &identity)?),
         None => None,
     };
@@ -89,7 +104,19 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
         service_manager,
         full_guard,
         descriptors,
+        defaults: SleepOptions {
+            compression: arguments.compress.unwrap_or_default(),
+            limit_seconds: Some(arguments.timeout).filter(|seconds| *seconds > 0),
+        },
     })
+}
+
+/// How workers are to talk to their parasites.
+fn transport(arguments: &Arguments) -> Result<Transport, BrokerError> {
+    let Some(directory) = &arguments.parasite_socket_dir else { return Ok(Transport::Taken) };
+    let group = arguments.parasite_socket_gid.as_deref();
+    let group = group.map(|group| identity::group("-G", group)).transpose()?;
+    Ok(Transport::Named { directory: directory.as_os_str().as_bytes().to_vec(), group })
 }
 
 /// Signals that end the daemon come as events: sleepers are woken first.

@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// A client of this user and group that is in these groups, too.
 pub(crate) fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-    Peer { uid, gid, groups: groups.to_vec(), pid: 77, executable: None }
+    Peer { uid, gid, groups: groups.to_vec(), pid: 77, executable: None, anonymous: false }
 }
 
 /// A target, all of whose ids are this one.

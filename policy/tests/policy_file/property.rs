@@ -75,7 +75,7 @@ prop_compose! {
         uids in [0u32..4, 0..4, 0..4], gids in [0u32..4, 0..4, 0..4], same: bool,
         executable in path(), cgroup in path()) -> (Peer, TargetFacts) {
         let [uids, gids] = if same { [[uids[0]; 3], [gids[0]; 3]] } else { [uids, gids] };
-        (Peer { uid, gid, groups, pid: 7, executable: None },
+        (Peer { uid, gid, groups, pid: 7, executable: None, anonymous: false },
             TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup })
     }
 }
@@ -205,7 +205,7 @@ proptest! {
         let policy = parse(&format!(
             "version = 1\n[[rule]]\nname = 'a'\neffect = 'allow'\nactions = 'list'\ntarget = {{ cgroup = {pattern:?} }}"
         )).unwrap();
-        let peer = Peer { uid: 1, gid: 1, groups: vec![], pid: 7, executable: None };
+        let peer = Peer { uid: 1, gid: 1, groups: vec![], pid: 7, executable: None, anonymous: false };
         for path in paths {
             let expected = naive(&pattern, &path)
                 && (pattern.ends_with(" (deleted)") || !path.ends_with(" (deleted)"));

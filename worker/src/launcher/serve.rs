@@ -6,11 +6,12 @@ use crate::job;
 use crate::launcher::naming;
 use crate::launcher::setup::{PARENT_DIED, Setup, report};
 use crate::launcher::ward::{Next, Ward};
+use crate::phase::Plan;
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
 use crate::sys::{descriptors, poll, process, socket};
 use memcr_protocol::frame::{self, Message as _};
-use memcr_protocol::launcher::{Ending, Job, LauncherReport};
+use memcr_protocol::launcher::{Ending, Job, LauncherReport, SleepOptions};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
@@ -88,15 +89,15 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
         }
         (Job::NameProgram { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
             let executable = descriptors.first().map_or(Ok(None), naming::program)?;
-            report(jobs, &LauncherReport::ProgramNamed { ticket, executable });
+            report(jobs, &LauncherReport::ProgramNamed { ticket, executable, may_be_guarded: false });
         }
-        (Job::Sleep { ticket, options: _ }, Ok(descriptors)) => {
+        (Job::Sleep { ticket, options }, Ok(descriptors)) => {
             let [_, _, target, _] = &descriptors;
             setup.authority.clients.require_target(target.as_fd())?;
-            start(ticket, descriptors, jobs, setup, wards);
+            start(ticket, options, descriptors, jobs, setup, wards);
         }
         (Job::Setup { .. }, _) => return Err(Error::Protocol("a second set-up".into())),
-        (Job::Identify { .. } | Job::NameProgram { .. } | Job::Sleep { .. }, _) => {
+        (Job::Identify { .. } | Job::FindTarget { .. } | Job::NameProgram { .. } | Job::Sleep { .. }, _) => {
             return Err(Error::Protocol("a job came with the wrong descriptors".into()));
         }
     }
@@ -104,7 +105,14 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
 }
 
 /// Forks a worker for a sleep.
-fn start(ticket: u64, descriptors: [OwnedFd; 4], jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) {
+fn start(
+    ticket: u64,
+    options: SleepOptions,
+    descriptors: [OwnedFd; 4],
+    jobs: &OwnedFd,
+    setup: &Setup,
+    wards: &mut Vec<Ward>,
+) {
     let [control, client, target, directory] = descriptors;
     let not_started = || report(jobs, &LauncherReport::Ended { ticket, ending: Ending::NotStarted });
     let (Ok((ours, theirs)), Ok(target_of_worker)) = (deposit_sockets(), target.try_clone()) else {
@@ -128,6 +136,7 @@ fn start(ticket: u64, descriptors: [OwnedFd; 4], jobs: &OwnedFd, setup: &Setup, 
                 target: target_of_worker,
                 directory: directory.as_fd(),
                 device: setup.device.as_ref().map(|device| device.as_fd()),
+                plan: Plan::new(&setup.settings, options),
             };
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
             process::exit_now(job::sleep(request, &setup.authority, &setup.host, &broker, &launcher));

@@ -4,7 +4,7 @@ use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::launcher::filter;
-use crate::phase::Authority;
+use crate::phase::{Authority, Settings};
 use crate::sys::{pidfd, process, socket};
 use crate::target::clients::Clients;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
@@ -49,6 +49,7 @@ impl Parent {
 /// What every job needs.
 pub(super) struct Setup {
     pub(super) authority: Authority,
+    pub(super) settings: Settings,
     pub(super) device: Option<OwnedFd>,
     pub(super) host: Host,
     pub(super) broker: Parent,
@@ -74,22 +75,24 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
-    let (authority, device) = receive(jobs)?;
+    let (authority, settings, device) = receive(jobs)?;
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
     confine::install(&filter::filter())?;
-    Ok(Setup { authority, device, host, broker })
+    Ok(Setup { authority, settings, device, host, broker })
 }
 
-fn receive(jobs: &OwnedFd) -> Result<(Authority, Option<OwnedFd>)> {
+fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
     let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
         .map_err(Error::system("receiving from", "the broker"))?;
     let job = frame::decode(&packet)
         .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
-    let Job::Setup { policy, userfaultfd, listen_group, clients } = job else {
+    let Job::Setup { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport } = job
+    else {
         return Err(Error::Protocol("the first job is no set-up".into()));
     };
+    let settings = Settings { image, drop_file_pages, transport };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };
@@ -101,7 +104,7 @@ fn receive(jobs: &OwnedFd) -> Result<(Authority, Option<OwnedFd>)> {
         None => Policy::builtin(listen_group),
         Some((source, file)) => read_policy(file.into(), &source.path)?,
     };
-    Ok((Authority { policy, clients }, device))
+    Ok((Authority { policy, clients }, settings, device))
 }
 
 /// Reads the file from its start, wherever the broker's own reading left off.

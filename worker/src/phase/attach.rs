@@ -4,7 +4,7 @@ use crate::channel::{Broker, Launcher};
 use crate::confine::{self, Confined};
 use crate::error::{Error, Result};
 use crate::phase::handles::{self, Handles};
-use crate::phase::{Authority, image_file};
+use crate::phase::{Authority, Plan, image_file};
 use crate::sys::memory::{self, TargetMemory};
 use crate::sys::pidfd;
 use crate::target::mappings::{self, Mapping};
@@ -37,6 +37,8 @@ pub(crate) struct Request<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     /// /dev/userfaultfd, if the daemon may open it.
     pub(crate) device: Option<BorrowedFd<'a>>,
+    /// How it is to be done.
+    pub(crate) plan: Plan<'a>,
 }
 
 /// A frozen target with the parasite in it, nothing changed yet.

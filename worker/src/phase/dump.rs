@@ -7,9 +7,9 @@ use crate::host::Host;
 use crate::image::{
     Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
 };
-use crate::phase::Authority;
 use crate::phase::attach::Attached;
 use crate::phase::parallel;
+use crate::phase::{Authority, Plan};
 use crate::sys::memory;
 use crate::target::mappings::Mapping;
 use crate::target::pages::PageMap;
@@ -49,11 +49,13 @@ pub(crate) struct Dumped {
 pub(crate) fn dump(
     attached: &Attached,
     _: &Confined,
+    plan: Plan<'_>,
     authority: &Authority,
     broker: &Broker,
     host: &Host,
 ) -> Result<Dumped> {
     let began = Instant::now();
+    let _ = plan;
     let pid = attached.facts.pid;
     let taken: Vec<&Mapping> = attached.mappings.iter().filter(|mapping| mapping.is_taken()).collect();
     let total = taken.iter().map(|mapping| mapping.anonymous).sum();

@@ -81,6 +81,8 @@ pub(crate) fn free(
         zero: page,
         pages: dumped.totals.pages,
         image: dumped.length,
+        file_dropped: 0,
+        checksum: None,
         threads: u32::try_from(tracees.tids().len()).unwrap_or(u32::MAX),
         guard: guard_kind,
         attach_micros: micros(duration),

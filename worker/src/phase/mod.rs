@@ -16,6 +16,8 @@ mod handles;
 pub(crate) mod image_file;
 mod parallel;
 pub(crate) mod restore;
+mod settings;
 pub(crate) mod succeed;
 
 pub(crate) use decide::Authority;
+pub(crate) use settings::{Plan, Settings};

@@ -108,6 +108,7 @@ fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Ins
     WakeReport {
         restored: restored.bytes,
         pages: restored.pages,
+        checksum: None,
         rss_after,
         restore_micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
     }

@@ -77,7 +77,7 @@ pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     }
     let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-    Ok(Some(Peer { uid, gid, groups, pid, executable: None }))
+    Ok(Some(Peer { uid, gid, groups, pid, executable: None, anonymous: false }))
 }
 
 /// Whether the client is one that the kernel has a name for here: nobody can act for those that it shows

@@ -16,7 +16,7 @@ fn policy() -> Policy {
 }
 
 fn pending(number: u64, uid: u32, action: Action) -> Pending {
-    let peer = Peer { uid, gid: uid, groups: Vec::new(), pid: 7, executable: None };
+    let peer = Peer { uid, gid: uid, groups: Vec::new(), pid: 7, executable: None, anonymous: false };
     Pending {
         number,
         connection: number,
@@ -46,7 +46,8 @@ fn restore(number: u64, uid: u32) -> Restore {
 }
 
 fn subjects() -> WorkerEvent {
-    let peer = Peer { uid: OWNER, gid: OWNER, groups: Vec::new(), pid: 7, executable: None };
+    let peer =
+        Peer { uid: OWNER, gid: OWNER, groups: Vec::new(), pid: 7, executable: None, anonymous: false };
     let target = TargetFacts {
         pid: PID,
         start_time: 1,
@@ -66,6 +67,8 @@ fn sleep_report() -> SleepReport {
         zero: 0,
         pages: 1,
         image: 5,
+        file_dropped: 0,
+        checksum: None,
         threads: 1,
         guard: Guard::Full,
         attach_micros: 1,
@@ -75,7 +78,7 @@ fn sleep_report() -> SleepReport {
 }
 
 fn wake_report() -> WakeReport {
-    WakeReport { restored: 9, pages: 1, rss_after: 10, restore_micros: 1 }
+    WakeReport { restored: 9, pages: 1, checksum: None, rss_after: 10, restore_micros: 1 }
 }
 
 fn failed(code: Code) -> WorkerEvent {
