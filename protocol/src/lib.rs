@@ -6,6 +6,7 @@
 //! | module | between |
 //! |---|---|
 //! | [`client`] | an untrusted client and the broker |
+//! | [`legacy`] | a client of the original memcr and the broker |
 //! | [`launcher`] | the broker and the launcher |
 //! | [`worker`] | the broker and one worker |
 //! | [`deposit`] | a worker and the launcher |
@@ -34,6 +35,8 @@ pub mod frame;
 pub mod image;
 #[cfg(feature = "messages")]
 pub mod launcher;
+#[cfg(feature = "messages")]
+pub mod legacy;
 pub mod parasite;
 #[cfg(feature = "messages")]
 pub mod report;
