@@ -78,7 +78,7 @@ fn sleep_and_wake(
         Ok(dumped) => dumped,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
-    let (mut asleep, report) = match free(attached, dumped, &confined, launcher) {
+    let (mut asleep, report) = match free(attached, dumped, &confined, authority, broker, launcher) {
         Ok(asleep) => asleep,
         Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
         Err(NotFreed::Abandon(error)) => return Err(error.unsettled()),

@@ -65,6 +65,8 @@ pub(crate) struct Attached {
     pub(crate) way_home: Option<WayHome>,
     /// Anonymous resident memory before, in bytes.
     pub(crate) rss_before: u64,
+    /// Resident memory of mapped files before, in bytes.
+    pub(crate) rss_file: u64,
     /// How long it took.
     pub(crate) duration: Duration,
 }
@@ -94,10 +96,12 @@ pub(crate) fn attach(
     // once before it is touched, so that nobody can freeze a stranger's process for a moment
     tell_decision(broker, authority.checkpoint(&peer, &seen), false)?;
     refusals::before_attaching(pid, &directory)?;
-    let mut tracees = Tracees::seize(pid, &directory)?;
+    let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
     let decided = facts::target(pid, &directory)
         .and_then(|facts| tell_decision(broker, authority.checkpoint(&peer, &facts), true).map(|()| facts));
     let prepared = decided.and_then(|facts| {
+        // looking at all of its memory may take a while
+        authority.go_on(broker, &facts)?;
         let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
         Ok((facts, prepared))
     });
@@ -114,6 +118,7 @@ pub(crate) fn attach(
             site: prepared.site,
             way_home: prepared.way_home,
             rss_before: prepared.rss_before,
+            rss_file: prepared.rss_file,
             duration: began.elapsed(),
         }),
         Err(error) => {
@@ -149,6 +154,7 @@ struct Prepared {
     site: Site,
     way_home: Option<WayHome>,
     rss_before: u64,
+    rss_file: u64,
 }
 
 fn prepare(
@@ -166,7 +172,7 @@ fn prepare(
     for tid in tracees.tids() {
         refusals::seccomp_of_thread(pid, &directory.thread(tid)?)?;
     }
-    let rss_before = Status::read(&live)?.rss_anonymous;
+    let Status { rss_anonymous: rss_before, rss_file, .. } = Status::read(&live)?;
     let site = Site::find(pid, tid, &mappings)?;
     let place = Place::find(&mappings, memory::page_size()).ok_or_else(|| Error::Refused {
         pid: pid.as_raw(),
@@ -179,7 +185,17 @@ fn prepare(
     let mut parasite = Parasite::new(puppet, place)?;
     let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
     match inject(&mut parasite, tracees, &live, request, launcher, frame) {
-        Ok(handles) => Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before }),
+        Ok(handles) => Ok(Prepared {
+            parasite,
+            handles,
+            image,
+            mappings,
+            keep,
+            site,
+            way_home,
+            rss_before,
+            rss_file,
+        }),
         Err(error) => {
             parasite.remove(tracees).map_err(Error::unsettled)?;
             way_home

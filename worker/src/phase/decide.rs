@@ -1,11 +1,13 @@
 //! The decision that counts: from the client's own socket, on the facts of the target.
 
+use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
 use crate::target::clients::Clients;
 use crate::target::facts;
 use memcr_policy::{Decision, Policy};
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
-use std::os::fd::BorrowedFd;
+use memcr_protocol::worker::WorkerEvent;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Name of the rule that denies clients which the kernel can't name here; the broker's has the same.
 const UNKNOWN_PEER: &str = "client unknown here";
@@ -41,6 +43,36 @@ impl Authority {
         match peer {
             Ok(Some(peer)) => self.decide(&peer, Action::Restore, target),
             Ok(None) | Err(_) => Decision { allowed: false, rule: UNKNOWN_PEER.into() },
+        }
+    }
+
+    /// Whether the broker has an order that ends the checkpoint of `target`: a restore by a client that may,
+    /// or the end of the daemon.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] then.
+    pub(super) fn go_on(&self, broker: &Broker, target: &TargetFacts) -> Result<()> {
+        // an order that makes no sense changes nothing, as in sleep
+        while let Some(order) = broker.order().unwrap_or(None) {
+            if self.calls_off(order, broker, target) {
+                return Err(Error::Aborted { pid: target.pid });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this order ends the checkpoint.
+    pub(super) fn calls_off(&self, order: Order, broker: &Broker, target: &TargetFacts) -> bool {
+        match order {
+            Order::Wake => true,
+            Order::Restore { ticket, client } => {
+                let decision = self.may_restore(client.as_fd(), target);
+                broker.tell(&match decision.allowed {
+                    true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
+                    false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },
+                });
+                decision.allowed
+            }
         }
     }
 

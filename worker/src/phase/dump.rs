@@ -1,6 +1,6 @@
 //! Dump: write all memory that will be freed to the image. Nothing of the target changes.
 
-use crate::channel::{Broker, Order};
+use crate::channel::Broker;
 use crate::confine::Confined;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -12,10 +12,9 @@ use crate::phase::parallel;
 use crate::phase::{Authority, Plan};
 use crate::sys::memory;
 use crate::target::mappings::Mapping;
-use crate::target::pages::PageMap;
+use crate::target::pages::{Kind, PageMap};
 use memcr_protocol::parasite::Range;
 use memcr_protocol::report::State;
-use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt as _;
@@ -25,6 +24,9 @@ use std::time::{Duration, Instant};
 /// Memory read at most before another look at whether the work was called off, in bytes: pages of
 /// zeros never fill a frame.
 const BATCH: u64 = 16 * 1024 * 1024;
+
+/// Memory that is looked at before another look at whether the work was called off, in bytes.
+const WINDOW: u64 = 256 * 1024 * 1024;
 
 /// A complete image.
 pub(crate) struct Dumped {
@@ -38,6 +40,8 @@ pub(crate) struct Dumped {
     pub(crate) guarded: Vec<Range>,
     /// Memory to free.
     pub(crate) freed: Vec<Range>,
+    /// Memory of files to drop besides.
+    pub(crate) dropped: Vec<Range>,
     /// How long it took.
     pub(crate) duration: Duration,
 }
@@ -55,7 +59,6 @@ pub(crate) fn dump(
     host: &Host,
 ) -> Result<Dumped> {
     let began = Instant::now();
-    let _ = plan;
     let pid = attached.facts.pid;
     let taken: Vec<&Mapping> = attached.mappings.iter().filter(|mapping| mapping.is_taken()).collect();
     let total = taken.iter().map(|mapping| mapping.anonymous).sum();
@@ -63,6 +66,7 @@ pub(crate) fn dump(
     let pagemap = PageMap::new(&attached.handles.pagemap, page_size, &attached.keep);
     let storage = |error: ImageError| Error::Storage { pid, cause: error.to_string() };
 
+    let dropped = if plan.settings.drop_file_pages { pages_of_files(attached, &pagemap)? } else { Vec::new() };
     let key = Key::random().map_err(storage)?;
     memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
     let target = Target { pid, start_time: attached.facts.start_time, boot_id: host.boot_id };
@@ -75,6 +79,7 @@ pub(crate) fn dump(
     let planner = Mutex::new(Planner {
         pagemap,
         mappings: taken.iter(),
+        mapping: None,
         pieces: VecDeque::new(),
         guarded: Vec::new(),
         freed: Vec::new(),
@@ -83,7 +88,7 @@ pub(crate) fn dump(
     let work = |progress: &parallel::Progress| {
         let mut buffer = FrameBuffer::new(page_size_32);
         while !progress.is_stopped() {
-            let bytes = fill(&mut buffer, &planner, attached)?;
+            let bytes = fill(&mut buffer, &planner, progress, attached)?;
             let zeros = buffer.take_zeros();
             let frame = if buffer.is_empty() {
                 None
@@ -102,17 +107,17 @@ pub(crate) fn dump(
         Ok(())
     };
     let mut aborted = false;
-    parallel::run(broker, host.cores, State::Dumping, total, work, |order| {
-        aborted |= calls_off(order, authority, broker, attached);
+    let listen = |order| {
+        aborted |= authority.calls_off(order, broker, &attached.facts);
         aborted
-    })?;
-    // one that came when the last byte was written still counts
-    if let Some(order) = broker.order().unwrap_or(None) {
-        aborted |= calls_off(order, authority, broker, attached);
-    }
+    };
+    parallel::run(broker, host.cores, State::Dumping, total, plan.deadline, work, listen)?;
     if aborted {
         return Err(Error::Aborted { pid });
     }
+    // one that came when the last byte was written still counts
+    authority.go_on(broker, &attached.facts)?;
+    plan.require_time(pid)?;
     let planner = planner.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut index = index.into_inner().unwrap_or_else(PoisonError::into_inner);
     planner.guarded.iter().for_each(|&mapping| index.add_mapping(mapping));
@@ -131,44 +136,33 @@ pub(crate) fn dump(
         length,
         guarded: planner.guarded,
         freed: planner.freed,
+        dropped,
         duration: began.elapsed(),
     })
-}
-
-/// Whether an order ends the checkpoint: a restore by a client that may, or the end of the daemon.
-fn calls_off(order: Order, authority: &Authority, broker: &Broker, attached: &Attached) -> bool {
-    use std::os::fd::AsFd as _;
-    match order {
-        Order::Wake => true,
-        Order::Restore { ticket, client } => {
-            let decision = authority.may_restore(client.as_fd(), &attached.facts);
-            broker.tell(&match decision.allowed {
-                true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
-                false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },
-            });
-            decision.allowed
-        }
-    }
 }
 
 /// Says which memory comes next, to one thread at a time, in ascending order.
 struct Planner<'a, M> {
     pagemap: PageMap<'a>,
     mappings: M,
+    /// The mapping under way, and where to go on in it.
+    mapping: Option<(&'a Mapping, u64)>,
     pieces: VecDeque<Range>,
     guarded: Vec<Range>,
     freed: Vec<Range>,
 }
 
 impl<'a, M: Iterator<Item = &'a &'a Mapping>> Planner<'a, M> {
-    /// The next memory of at most `room` bytes; nothing when all is handed out.
-    fn next(&mut self, room: u64) -> Result<Vec<Range>> {
+    /// The next memory of at most `room` bytes; nothing when all is handed out, or the work is called off.
+    fn next(&mut self, room: u64, progress: &parallel::Progress) -> Result<Vec<Range>> {
         let mut batch = Vec::new();
         let mut left = room;
-        while left > 0 {
+        while left > 0 && !progress.is_stopped() {
             let Some(piece) = self.pieces.pop_front() else {
-                let Some(mapping) = self.mappings.next() else { break };
-                self.plan(mapping)?;
+                let next = self.mapping.take();
+                let next = next.or_else(|| self.mappings.next().map(|&mapping| (mapping, mapping.start)));
+                let Some((mapping, position)) = next else { break };
+                self.plan(mapping, position)?;
                 continue;
             };
             let length = piece.length.min(left);
@@ -182,30 +176,55 @@ impl<'a, M: Iterator<Item = &'a &'a Mapping>> Planner<'a, M> {
         Ok(batch)
     }
 
-    fn plan(&mut self, mapping: &Mapping) -> Result<()> {
-        let runs = self.pagemap.runs(mapping)?;
-        if !runs.is_empty() {
+    /// Looks at the next window of a mapping.
+    fn plan(&mut self, mapping: &'a Mapping, position: u64) -> Result<()> {
+        let end = position.saturating_add(WINDOW).min(mapping.end);
+        self.mapping = (end < mapping.end).then_some((mapping, end));
+        let runs = self.pagemap.runs(&(position..end), Kind::Own)?;
+        let is_new = self.guarded.last().is_none_or(|last| last.address != mapping.start);
+        if is_new && !runs.is_empty() {
             self.guarded.push(Range { address: mapping.start, length: mapping.length() });
         }
         for run in runs {
             let piece = Range { address: run.start, length: run.end - run.start };
             self.pieces.push_back(piece);
-            self.freed.push(piece);
+            // one call frees what two windows share
+            match self.freed.last_mut() {
+                Some(last) if run.start == position && position > mapping.start && ends_at(last, position) => {
+                    last.length += piece.length;
+                }
+                _ => self.freed.push(piece),
+            }
         }
         Ok(())
     }
+}
+
+fn ends_at(range: &Range, address: u64) -> bool {
+    range.address + range.length == address
+}
+
+/// The pages of mapped files, which need not be written anywhere.
+fn pages_of_files(attached: &Attached, pagemap: &PageMap<'_>) -> Result<Vec<Range>> {
+    let mut pages = Vec::new();
+    for mapping in attached.mappings.iter().filter(|mapping| mapping.is_of_file()) {
+        let runs = pagemap.runs(&(mapping.start..mapping.end), Kind::OfFile)?;
+        pages.extend(runs.into_iter().map(|run| Range { address: run.start, length: run.end - run.start }));
+    }
+    Ok(pages)
 }
 
 /// Reads the next memory into the buffer until that is full; the bytes read, 0 at the end.
 fn fill<'a, M: Iterator<Item = &'a &'a Mapping>>(
     buffer: &mut FrameBuffer,
     planner: &Mutex<Planner<'a, M>>,
+    progress: &parallel::Progress,
     attached: &Attached,
 ) -> Result<u64> {
     let mut bytes = 0;
     while !buffer.is_full() && bytes < BATCH {
         let room = buffer.space().len() as u64;
-        let batch = lock(planner).next(room)?;
+        let batch = lock(planner).next(room, progress)?;
         if batch.is_empty() {
             break;
         }

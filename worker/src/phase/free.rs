@@ -1,9 +1,10 @@
 //! Free: guard the memory that is in the image, then let the parasite free it. Only ever called with a
 //! complete image.
 
-use crate::channel::Launcher;
+use crate::channel::{Broker, Launcher};
 use crate::confine::Confined;
 use crate::error::{Error, Result};
+use crate::phase::Authority;
 use crate::phase::asleep::Asleep;
 use crate::phase::attach::Attached;
 use crate::phase::dump::Dumped;
@@ -22,6 +23,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
+/// Memory freed by one order, in bytes, before another look at whether it was called off.
+const SLICE: usize = 256 * 1024 * 1024;
+
 /// Why nothing sleeps: what to undo, and the reason.
 pub(crate) enum NotFreed {
     /// Nothing was freed.
@@ -37,6 +41,8 @@ pub(crate) fn free(
     mut attached: Attached,
     dumped: Dumped,
     _: &Confined,
+    authority: &Authority,
+    broker: &Broker,
     launcher: &Launcher,
 ) -> std::result::Result<(Asleep, SleepReport), NotFreed> {
     let began = Instant::now();
@@ -48,7 +54,10 @@ pub(crate) fn free(
         unguard(&attached, &dumped.guarded);
         return Err(NotFreed::Undo(Box::new(attached), error));
     }
-    let freed = order_all(&mut attached, &dumped.freed);
+    let freed = order_all(&mut attached, &dumped.freed, authority, broker);
+    if freed.is_ok() {
+        drop_all(&mut attached, &dumped.dropped);
+    }
     let Attached {
         mut tracees,
         parasite,
@@ -59,6 +68,7 @@ pub(crate) fn free(
         site,
         way_home,
         rss_before,
+        rss_file,
         duration,
         ..
     } = attached;
@@ -76,12 +86,12 @@ pub(crate) fn free(
     let page = dumped.totals.zero_pages.checked_mul(crate::sys::memory::page_size()).unwrap_or(0);
     let report = SleepReport {
         rss_before,
-        rss_asleep: resident(&handles.status).unwrap_or(0),
+        rss_asleep: resident(&handles.status).map_or(0, |now| now.rss_anonymous),
         dumped: dumped.totals.plain + page,
         zero: page,
         pages: dumped.totals.pages,
         image: dumped.length,
-        file_dropped: 0,
+        file_dropped: rss_file.saturating_sub(resident(&handles.status).map_or(rss_file, |now| now.rss_file)),
         checksum: None,
         threads: u32::try_from(tracees.tids().len()).unwrap_or(u32::MAX),
         guard: guard_kind,
@@ -103,6 +113,7 @@ pub(crate) fn free(
         facts,
         target,
     };
+    // all is freed by now, or what was freed is given back
     match freed.and(told) {
         Ok(()) => Ok((asleep, report)),
         Err(error) => Err(NotFreed::Restore(Box::new(asleep), error)),
@@ -156,8 +167,19 @@ fn unguard(attached: &Attached, guarded: &[Range]) {
     }
 }
 
-fn order_all(attached: &mut Attached, freed: &[Range]) -> Result<()> {
-    for ranges in freed.chunks(MAX_RANGES) {
+/// Frees all ranges, unless a client that may wants the target back meanwhile.
+fn order_all(
+    attached: &mut Attached,
+    freed: &[Range],
+    authority: &Authority,
+    broker: &Broker,
+) -> Result<()> {
+    let slices: Vec<Range> = freed.iter().flat_map(|range| slices(*range)).collect();
+    let mut rest = slices.as_slice();
+    while !rest.is_empty() {
+        authority.go_on(broker, &attached.facts)?;
+        let (ranges, behind) = rest.split_at(one_order(rest));
+        rest = behind;
         let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[])?;
         if answer.status != 0 {
             return Err(Error::System {
@@ -170,10 +192,42 @@ fn order_all(attached: &mut Attached, freed: &[Range]) -> Result<()> {
     Ok(())
 }
 
-/// Anonymous resident memory of the process of an open status file, in bytes.
-pub(super) fn resident(status: &File) -> Option<u64> {
+/// The range in pieces of at most [`SLICE`] bytes.
+fn slices(range: Range) -> impl Iterator<Item = Range> {
+    let starts = (0..range.length).step_by(SLICE);
+    starts.map(move |start| Range {
+        address: range.address + start,
+        length: (range.length - start).min(SLICE as u64),
+    })
+}
+
+/// How many ranges go with one order.
+fn one_order(ranges: &[Range]) -> usize {
+    let mut bytes = 0;
+    let fits = |range: &&Range| {
+        bytes += range.length;
+        bytes <= SLICE as u64
+    };
+    ranges.iter().take(MAX_RANGES).take_while(fits).count().max(1)
+}
+
+/// Drops pages of files. They are there again when they are needed, so one that stays is no failure.
+fn drop_all(attached: &mut Attached, dropped: &[Range]) {
+    let mut rest = dropped;
+    while !rest.is_empty() {
+        let ranges = rest.get(..rest.len().min(MAX_RANGES)).unwrap_or_default();
+        let Ok(answer) = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[]) else { return };
+        let done = usize::try_from(answer.done).unwrap_or(usize::MAX).min(ranges.len());
+        // the one that can't be dropped is passed over
+        let next = if answer.status == 0 { ranges.len() } else { done + 1 };
+        rest = rest.get(next..).unwrap_or_default();
+    }
+}
+
+/// The status of the process of an open status file.
+pub(super) fn resident(status: &File) -> Option<Status> {
     let mut bytes = vec![0; 8192];
     let length = status.read_at(&mut bytes, 0).ok()?;
     bytes.truncate(length);
-    Status::parse(&String::from_utf8_lossy(&bytes)).map(|status| status.rss_anonymous)
+    Status::parse(&String::from_utf8_lossy(&bytes))
 }

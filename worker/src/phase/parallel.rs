@@ -10,7 +10,7 @@ use nix::unistd::{pipe2, write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Threads at most; more cores than these bring nothing, since the disk is slower.
 const THREADS: usize = 8;
@@ -39,12 +39,15 @@ impl Progress {
 }
 
 /// Runs `work` on as many threads as are worth it, until all return or one fails. Tells the broker how
-/// far it is, and hands its orders to `listen`, which may call the work off by returning `true`.
+/// far it is, and hands its orders to `listen`, which may call the work off by returning `true`. Stops at the
+/// deadline, too.
+#[expect(clippy::too_many_arguments, reason = "what is done, for whom, on what, how long")]
 pub(super) fn run<W>(
     broker: &Broker,
     cores: usize,
     state: State,
     total: u64,
+    deadline: Option<Instant>,
     work: W,
     mut listen: impl FnMut(Order) -> bool,
 ) -> Result<()>
@@ -79,10 +82,15 @@ where
                 PollFd::new(finished.as_fd(), PollFlags::POLLIN),
                 PollFd::new(broker.descriptor(), PollFlags::POLLIN),
             ];
-            poll::wait(&mut polled, Some(INTERVAL))
+            let time = deadline.map_or(INTERVAL, |deadline| INTERVAL.min(poll::remaining(deadline)));
+            poll::wait(&mut polled, Some(time))
                 .map_err(Error::system("waiting for", "threads of our own"))?;
             if polled.first().and_then(PollFd::any) == Some(true) {
                 // one has finished; what the others do is seen when they are joined
+                break;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                progress.stopped.store(true, Ordering::Relaxed);
                 break;
             }
             broker.tell_progress(state, progress.done.load(Ordering::Relaxed), total);

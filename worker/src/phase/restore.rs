@@ -99,7 +99,7 @@ pub(crate) fn restore(
 /// left to a successor.
 fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Instant) -> WakeReport {
     let cleaned = clean(&mut asleep, launcher);
-    let rss_after = asleep.status.as_ref().and_then(resident).unwrap_or(0);
+    let rss_after = asleep.status.as_ref().and_then(resident).map_or(0, |now| now.rss_anonymous);
     if cleaned.is_ok() {
         // without it a successor looks for what isn't there any more
         let _ = launcher.leave(&Deposit::Settled, &[]);
@@ -230,7 +230,7 @@ fn put_back_behind(
         Ok(())
     };
     // nothing calls a restore off
-    parallel::run(broker, cores, State::Restoring, index.totals().plain, work, |_| false)?;
+    parallel::run(broker, cores, State::Restoring, index.totals().plain, None, work, |_| false)?;
     for zero in index.zeros() {
         settle(guarded.zero(zero.address, zero.length), pid)?;
     }

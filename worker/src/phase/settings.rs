@@ -1,5 +1,6 @@
 //! What holds for all sleeps of a daemon, and what for one.
 
+use crate::error::{Error, Result};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{SleepOptions, Transport};
 use std::time::{Duration, Instant};
@@ -31,5 +32,18 @@ impl<'a> Plan<'a> {
     pub(crate) fn new(settings: &'a Settings, options: SleepOptions) -> Self {
         let limit = options.limit_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         Self { settings, options, deadline: limit.and_then(|limit| Instant::now().checked_add(limit)) }
+    }
+
+    /// Whether there is time left.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when there is none.
+    pub(super) fn require_time(&self, pid: i32) -> Result<()> {
+        match (self.deadline, self.options.limit_seconds) {
+            (Some(deadline), Some(seconds)) if Instant::now() >= deadline => {
+                Err(Error::Timeout { pid, what: "the checkpoint", seconds: seconds.into() })
+            }
+            _ => Ok(()),
+        }
     }
 }

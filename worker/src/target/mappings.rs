@@ -28,6 +28,12 @@ pub(crate) struct Mapping {
 const RESIDENT_FLAGS: [&[u8; 2]; 11] =
     [b"lo", b"dd", b"io", b"pf", b"ht", b"um", b"uw", b"ui", b"dp", b"ss", b"sl"];
 
+/// Flags of mappings that drivers make, whose pages may not come back once they are dropped.
+const DEVICE_FLAGS: [&[u8; 2]; 2] = [b"mm", b"de"];
+
+/// Names of memory and devices that look like files.
+const NO_FILES: [&str; 3] = ["/memfd:", "/dev/", "/SYSV"];
+
 /// Mappings without an inode that are the kernel's, not the program's.
 const KERNEL_NAMES: [&str; 5] = ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"];
 
@@ -41,6 +47,15 @@ impl Mapping {
             && self.anonymous > 0
             && !KERNEL_NAMES.contains(&self.name.as_str())
             && !RESIDENT_FLAGS.iter().any(|flag| self.flags.contains(flag))
+    }
+
+    /// Whether pages of a file may be in it, which can be dropped since they come back from there. Memory
+    /// that only looks like a file has nowhere else to be.
+    pub(crate) fn is_of_file(&self) -> bool {
+        self.inode != 0
+            && self.name.starts_with('/')
+            && !NO_FILES.iter().any(|name| self.name.starts_with(name))
+            && !RESIDENT_FLAGS.iter().chain(&DEVICE_FLAGS).any(|flag| self.flags.contains(flag))
     }
 
     /// Length in bytes.
@@ -223,6 +238,19 @@ mod tests {
         assert!(!parse(&text.replace("rw-p", "rw-s"))[0].is_taken());
         assert!(!parse(&text.replace("00:00 0", "fe:01 77 /lib/a b c"))[0].is_taken());
         assert!(!parse(&text.replace("0 \nA", "0  [vdso]\nA"))[0].is_taken());
+    }
+
+    #[test]
+    fn pages_of_files_are_dropped_and_those_of_devices_and_of_memory_are_not() {
+        let text = anonymous("mr").replace("00:00 0", "fe:01 77 /lib/a b c");
+        assert!(parse(&text)[0].is_of_file() && parse(&text.replace("rw-p", "r--s"))[0].is_of_file());
+        for name in ["/dev/shm/x", "/dev/dri/card0", "/memfd:x (deleted)", "/SYSV0001 (deleted)", "socket:[7]"] {
+            assert!(!parse(&text.replace("/lib/a b c", name))[0].is_of_file(), "{name}");
+        }
+        for flag in ["mm", "de", "lo", "io"] {
+            assert!(!parse(&text.replace("wr mr", &format!("wr {flag}")))[0].is_of_file(), "{flag}");
+        }
+        assert!(!parse(&anonymous("ac"))[0].is_of_file());
     }
 
     #[test]

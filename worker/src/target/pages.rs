@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::sys::pagemap::{Region, scan};
-use crate::target::mappings::Mapping;
 use nix::errno::Errno;
 use std::fs::File;
 use std::ops::Range;
@@ -35,23 +34,23 @@ impl<'a> PageMap<'a> {
         Self { file, page_size, keep }
     }
 
-    /// The runs of pages of a mapping that are dumped and freed, in order, each as long as can be.
-    pub(crate) fn runs(&self, mapping: &Mapping) -> Result<Vec<Range<u64>>> {
+    /// The runs of pages of such a kind in a range of memory, in order, each as long as can be.
+    pub(crate) fn runs(&self, range: &Range<u64>, kind: Kind) -> Result<Vec<Range<u64>>> {
         let mut runs = Vec::new();
         let mut regions = vec![Region::default(); REGIONS];
-        let mut position = mapping.start;
-        while position < mapping.end {
-            match scan(self.file.as_fd(), position, mapping.end, &mut regions) {
+        let mut position = range.start;
+        while position < range.end {
+            match scan(self.file.as_fd(), position, range.end, &mut regions) {
                 Ok((found, next)) => {
                     for region in regions.iter().take(found) {
-                        self.filter(region.start..region.end, &mut runs)?;
+                        self.filter(region.start..region.end, kind, &mut runs)?;
                     }
                     position = next.max(position + self.page_size);
                 }
                 // before Linux 6.7: look at every page
                 Err(Errno::ENOTTY | Errno::EINVAL) => {
-                    self.filter(position..mapping.end, &mut runs)?;
-                    position = mapping.end;
+                    self.filter(position..range.end, kind, &mut runs)?;
+                    position = range.end;
                 }
                 Err(cause) => return Err(failed(cause)),
             }
@@ -59,8 +58,8 @@ impl<'a> PageMap<'a> {
         Ok(runs)
     }
 
-    /// Adds the pages of a range that are taken.
-    fn filter(&self, range: Range<u64>, runs: &mut Vec<Range<u64>>) -> Result<()> {
+    /// Adds the pages of a range that are of this kind.
+    fn filter(&self, range: Range<u64>, kind: Kind, runs: &mut Vec<Range<u64>>) -> Result<()> {
         let mut buffer = vec![0; ENTRIES * 8];
         let mut address = range.start;
         while address < range.end {
@@ -71,7 +70,7 @@ impl<'a> PageMap<'a> {
                 .read_exact_at(bytes, address / self.page_size * ENTRY)
                 .map_err(|error| failed(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)))?;
             for entry in bytes.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()) {
-                if is_taken(u64::from_ne_bytes(entry)) && !self.is_kept(address) {
+                if kind.holds(u64::from_ne_bytes(entry)) && !self.is_kept(address) {
                     push(runs, address..address + self.page_size);
                 }
                 address += self.page_size;
@@ -85,12 +84,27 @@ impl<'a> PageMap<'a> {
     }
 }
 
-/// Pages of the process alone. What is shared copy-on-write with another process would come back as
-/// a private copy and free nothing meanwhile.
-fn is_taken(entry: u64) -> bool {
-    let exclusive = entry & PRESENT != 0 && entry & EXCLUSIVE != 0;
-    let swapped = entry & SWAPPED != 0 && entry & GUARD_REGION == 0;
-    entry & FILE_OR_SHARED == 0 && (exclusive || swapped)
+/// Which pages are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Those that are dumped and freed: anonymous ones of the process alone. What is shared copy-on-write
+    /// with another process would come back as a private copy and free nothing meanwhile.
+    Own,
+    /// Those that belong to a file: they come back from there.
+    OfFile,
+}
+
+impl Kind {
+    fn holds(self, entry: u64) -> bool {
+        match self {
+            Self::Own => {
+                let exclusive = entry & PRESENT != 0 && entry & EXCLUSIVE != 0;
+                let swapped = entry & SWAPPED != 0 && entry & GUARD_REGION == 0;
+                entry & FILE_OR_SHARED == 0 && (exclusive || swapped)
+            }
+            Self::OfFile => entry & PRESENT != 0 && entry & FILE_OR_SHARED != 0,
+        }
+    }
 }
 
 /// Adds a page, to the last run if it follows it.
@@ -111,12 +125,20 @@ mod tests {
 
     #[test]
     fn only_pages_of_the_process_alone_are_taken() {
+        let is_taken = |entry| Kind::Own.holds(entry);
         assert!(is_taken(PRESENT | EXCLUSIVE));
         assert!(is_taken(SWAPPED));
         assert!(!is_taken(PRESENT));
         assert!(!is_taken(PRESENT | EXCLUSIVE | FILE_OR_SHARED));
         assert!(!is_taken(SWAPPED | GUARD_REGION));
         assert!(!is_taken(0));
+    }
+
+    #[test]
+    fn a_page_of_a_file_that_the_process_has_changed_is_not_the_files_any_more() {
+        assert!(Kind::OfFile.holds(PRESENT | FILE_OR_SHARED));
+        assert!(!Kind::OfFile.holds(PRESENT | EXCLUSIVE));
+        assert!(!Kind::OfFile.holds(SWAPPED | FILE_OR_SHARED));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Status {
     pub(crate) pinned: u64,
     /// Anonymous resident memory in bytes.
     pub(crate) rss_anonymous: u64,
+    /// Resident memory of mapped files in bytes.
+    pub(crate) rss_file: u64,
     /// Whether it has memory of its own; kernel threads and zombies have not.
     pub(crate) has_memory: bool,
     /// Signals pending for the thread or its process that it doesn't block.
@@ -49,6 +51,7 @@ impl Status {
             seccomp: field("Seccomp").unwrap_or("0").parse().ok()?,
             pinned: kibibytes("VmPin"),
             rss_anonymous: kibibytes("RssAnon"),
+            rss_file: kibibytes("RssFile"),
             has_memory: field("VmSize").is_some(),
             deliverable_signals: (signals("SigPnd") | signals("ShdPnd")) & !signals("SigBlk"),
             state: field("State")?.chars().next()?,

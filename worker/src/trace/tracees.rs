@@ -40,13 +40,15 @@ pub(crate) struct Tracees {
 
 impl Tracees {
     /// Seizes and stops every thread, until a look at the list finds no new one: then none is left
-    /// that could make another.
-    pub(crate) fn seize(pid: Pid, directory: &ProcDirectory) -> Result<Self> {
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+    /// that could make another. A few seconds are given for that, and none beyond `limit`.
+    pub(crate) fn seize(pid: Pid, directory: &ProcDirectory, limit: Option<Instant>) -> Result<Self> {
+        let (began, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(STEP_SECONDS));
+        let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
         let tracees = Self::seize_until(pid, directory, deadline)?;
         let Some(tid) = tracees.running.first() else { return Ok(tracees) };
+        let seconds = began.elapsed().as_secs();
         let error = tracees.refused(format!(
-            "its thread {tid} did not stop within {STEP_SECONDS} seconds; it is in an uninterruptible wait (a frozen \
+            "its thread {tid} did not stop within {seconds} seconds; it is in an uninterruptible wait (a frozen \
              cgroup, vfork, a slow file system), try again later"
         ));
         tracees.release();
