@@ -45,6 +45,12 @@ pub(crate) enum Error {
     /// The target died.
     #[error("process {pid} died {when}")]
     Lost { pid: i32, when: &'static str },
+    /// A signal ends it.
+    #[error(
+        "process {pid} got {signal} while it slept, which ends it: it was let go to die, and its memory was not \
+         given back"
+    )]
+    Doomed { pid: i32, signal: String },
     /// Called off.
     #[error("the checkpoint of process {pid} was called off; the process runs on unharmed")]
     Aborted { pid: i32 },
@@ -97,7 +103,7 @@ impl Error {
             Self::Refused { .. } => Code::TargetRefused,
             Self::OutOfMemory { .. } => Code::OutOfMemory,
             Self::Storage { .. } => Code::Storage,
-            Self::Unreadable { .. } | Self::Lost { .. } => Code::TargetLost,
+            Self::Unreadable { .. } | Self::Lost { .. } | Self::Doomed { .. } => Code::TargetLost,
             Self::Aborted { .. } => Code::Aborted,
             Self::Timeout { .. } => Code::Timeout,
             Self::Unsupported(_) => Code::Unsupported,

@@ -2,7 +2,7 @@
 
 use crate::confine::{Condition, Filter};
 use crate::sys::pagemap::PAGEMAP_SCAN;
-use crate::sys::ptrace::{PTRACE_GETSIGMASK, PTRACE_SETSIGMASK};
+use crate::sys::ptrace::{PTRACE_GETSIGMASK, PTRACE_PEEKSIGINFO, PTRACE_SETSIGMASK};
 use crate::sys::userfaultfd::{UFFDIO_API, UFFDIO_COPY, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE};
 use nix::unistd::Pid;
 
@@ -64,6 +64,7 @@ const PTRACE_REQUESTS: &[(u64, &str)] = &[
     (libc::PTRACE_GETREGSET as u64, "results of calls"),
     (libc::PTRACE_SETREGSET as u64, "calls, and the way back"),
     (libc::PTRACE_SETOPTIONS as u64, "exit-kill"),
+    (PTRACE_PEEKSIGINFO as u64, "whether a signal will end the target"),
     (PTRACE_GETSIGMASK as u64, "a thread that works for us keeps its signals"),
     (PTRACE_SETSIGMASK as u64, "a thread that works for us gets no signal"),
 ];

@@ -38,6 +38,8 @@ pub(crate) struct Asleep {
     pub(crate) left: Option<Vec<Guarded>>,
     /// Its open status file.
     pub(crate) status: Option<File>,
+    /// Whether it may have been stopped by job control before: then nothing ends it until it is continued.
+    pub(crate) may_be_stopped: bool,
     /// Who it is.
     pub(crate) facts: TargetFacts,
     /// Its pidfd.

@@ -65,6 +65,8 @@ pub(crate) struct Attached {
     pub(crate) way_home: Option<WayHome>,
     /// Anonymous resident memory before, in bytes.
     pub(crate) rss_before: u64,
+    /// Whether it was stopped by job control.
+    pub(crate) may_be_stopped: bool,
     /// Resident memory of mapped files before, in bytes.
     pub(crate) rss_file: u64,
     /// How long it took.
@@ -96,6 +98,7 @@ pub(crate) fn attach(
     // once before it is touched, so that nobody can freeze a stranger's process for a moment
     tell_decision(broker, authority.checkpoint(&peer, &seen), false)?;
     refusals::before_attaching(pid, &directory)?;
+    let may_be_stopped = Status::read(&directory)?.state == 'T';
     let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
     let decided = facts::target(pid, &directory)
         .and_then(|facts| tell_decision(broker, authority.checkpoint(&peer, &facts), true).map(|()| facts));
@@ -119,6 +122,7 @@ pub(crate) fn attach(
             way_home: prepared.way_home,
             rss_before: prepared.rss_before,
             rss_file: prepared.rss_file,
+            may_be_stopped,
             duration: began.elapsed(),
         }),
         Err(error) => {

@@ -69,6 +69,7 @@ pub(crate) fn free(
         way_home,
         rss_before,
         rss_file,
+        may_be_stopped,
         duration,
         ..
     } = attached;
@@ -110,6 +111,7 @@ pub(crate) fn free(
         key: dumped.key,
         left: None,
         status: Some(handles.status),
+        may_be_stopped,
         facts,
         target,
     };

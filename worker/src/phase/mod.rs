@@ -9,6 +9,7 @@
 pub(crate) mod asleep;
 pub(crate) mod attach;
 mod decide;
+mod doomed;
 pub(crate) mod dump;
 pub(crate) mod free;
 mod guarded;

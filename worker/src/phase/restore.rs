@@ -5,6 +5,7 @@ use crate::confine::Confined;
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageError, ReadBuffer};
 use crate::phase::asleep::Asleep;
+use crate::phase::doomed;
 use crate::phase::free::resident;
 use crate::phase::guarded::Guarded;
 use crate::phase::parallel;
@@ -69,6 +70,9 @@ pub(crate) fn restore(
     cores: usize,
 ) -> std::result::Result<WakeReport, NotRestored> {
     let began = Instant::now();
+    if let Some(doom) = doomed::find(&asleep) {
+        return Err(NotRestored::Lost(doomed::let_die(asleep, &doom, launcher)));
+    }
     let restored = match put_back(&mut asleep, broker, cores) {
         Ok(restored) => restored,
         // a thread that has not stopped can't be killed by us: one that waits in the kernel for its memory. Nor

@@ -93,6 +93,7 @@ pub(crate) fn succeed(
         key,
         left: None,
         status: Some(taken.status),
+        may_be_stopped: true,
         facts: taken.facts,
         target,
     };

@@ -71,6 +71,41 @@ pub(crate) fn signal_mask(tid: Pid) -> Result<u64, Errno> {
     Errno::result(result).map(|_| mask)
 }
 
+/// Signals queued for a stopped thread alone, as a set.
+pub(crate) fn queued_signals(tid: Pid) -> Result<u64, Errno> {
+    const AT_ONCE: usize = 16;
+    let mut set = 0;
+    let mut arguments =
+        libc::ptrace_peeksiginfo_args { off: 0, flags: 0, nr: i32::try_from(AT_ONCE).unwrap_or(1) };
+    loop {
+        // SAFETY: siginfo_t is plain data for which all zeros is valid
+        let mut found: [libc::siginfo_t; AT_ONCE] = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel reads the arguments and writes at most `nr` elements
+        let count = unsafe {
+            libc::ptrace(
+                PTRACE_PEEKSIGINFO,
+                tid.as_raw(),
+                &raw const arguments,
+                found.as_mut_ptr().cast::<libc::c_void>(),
+            )
+        };
+        let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
+        for information in found.iter().take(count) {
+            set |= signal_bit(information.si_signo);
+        }
+        if count < AT_ONCE {
+            return Ok(set);
+        }
+        arguments.off += count as u64;
+    }
+}
+
+/// The bit of a signal in a set.
+pub(crate) fn signal_bit(signal: i32) -> u64 {
+    let bit = u32::try_from(signal).ok().and_then(|signal| signal.checked_sub(1));
+    bit.and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0)
+}
+
 /// Replaces the mask of blocked signals of a stopped thread.
 pub(crate) fn set_signal_mask(tid: Pid, mask: u64) -> Result<(), Errno> {
     // SAFETY: the kernel reads the 8 bytes that the request says
@@ -78,6 +113,7 @@ pub(crate) fn set_signal_mask(tid: Pid, mask: u64) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+pub(crate) const PTRACE_PEEKSIGINFO: libc::c_uint = 0x4209;
 pub(crate) const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
 pub(crate) const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
 pub(crate) const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;

@@ -22,6 +22,13 @@ pub(crate) struct Status {
     pub(crate) has_memory: bool,
     /// Signals pending for the thread or its process that it doesn't block.
     pub(crate) deliverable_signals: u64,
+    /// Signals pending for the process.
+    pub(crate) shared_signals: u64,
+    /// Signals that it ignores, and that it has handlers for.
+    pub(crate) ignored_signals: u64,
+    pub(crate) caught_signals: u64,
+    /// Whether it is the first process of its pid namespace.
+    pub(crate) is_init: bool,
     /// State letter: R, S, D, T, t, Z, X.
     pub(crate) state: char,
 }
@@ -54,6 +61,10 @@ impl Status {
             rss_file: kibibytes("RssFile"),
             has_memory: field("VmSize").is_some(),
             deliverable_signals: (signals("SigPnd") | signals("ShdPnd")) & !signals("SigBlk"),
+            shared_signals: signals("ShdPnd"),
+            ignored_signals: signals("SigIgn"),
+            caught_signals: signals("SigCgt"),
+            is_init: field("NSpid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1"),
             state: field("State")?.chars().next()?,
         })
     }

@@ -321,6 +321,18 @@ impl Tracees {
         }
     }
 
+    /// Lets one thread go on, and no other.
+    pub(crate) fn release_one(&mut self, tid: Pid) {
+        // fails only if it was killed meanwhile
+        let _ = ptrace::detach(tid, 0);
+        self.threads.remove(&tid);
+    }
+
+    /// Whether every thread is stopped.
+    pub(crate) fn all_are_stopped(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// Waits for the thread, the only one that runs.
     pub(crate) fn wait_for(&mut self, tid: Pid, deadline: Option<Instant>) -> Result<Stop> {
         loop {
