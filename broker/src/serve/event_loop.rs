@@ -1,6 +1,6 @@
 //! What is ready, whose turn it is, and how the daemon ends.
 
-use super::{Server, Stopping};
+use super::{Server, Sleeper, Stopping};
 use crate::audit::record::{Event, Stop};
 use crate::error::{Attempt, BrokerError};
 use memcr_protocol::code::{Code, Failure};
@@ -147,10 +147,15 @@ impl Server {
     fn timeout(&self) -> EpollTimeout {
         let ending = self.stopping.is_some() && self.sleepers.is_empty();
         let timed = self.accept_again.is_some() || self.connections.values().any(|client| client.is_timed());
+        let overdue = self.next_overdue().map(|time| time.saturating_duration_since(Instant::now()));
+        let sweep = Duration::from_millis(SWEEP.into());
         if !self.ready.is_empty() {
             EpollTimeout::ZERO
         } else if ending {
             EpollTimeout::from(50_u16)
+        } else if let Some(time) = overdue.filter(|time| !timed || *time < sweep) {
+            // never too early, which would turn the loop for nothing
+            EpollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX)
         } else if timed {
             EpollTimeout::from(SWEEP)
         } else {
@@ -171,9 +176,32 @@ impl Server {
         for id in overdue.collect::<Vec<_>>() {
             self.dismiss(id, OVERDUE);
         }
+        self.give_up_overdue(now);
         if self.accept_again.is_some_and(|again| again <= now) {
             self.accept_again = None;
             self.watch_listener(EpollFlags::EPOLLIN);
+        }
+    }
+
+    /// How long a restore may take, if that is limited.
+    fn limit(&self) -> Option<Duration> {
+        self.defaults.limit_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    fn next_overdue(&self) -> Option<Instant> {
+        let limit = self.limit()?;
+        self.sleepers.values().filter_map(|sleeper| sleeper.target.next_overdue(limit)).min()
+    }
+
+    /// Answers restores that take too long.
+    fn give_up_overdue(&mut self, now: Instant) {
+        let Some(limit) = self.limit() else { return };
+        let is_over = |sleeper: &Sleeper| sleeper.target.next_overdue(limit).is_some_and(|due| due <= now);
+        let over = self.sleepers.iter().filter(|(_, sleeper)| is_over(sleeper)).map(|(ticket, _)| *ticket);
+        for ticket in over.collect::<Vec<_>>() {
+            let Some(sleeper) = self.sleepers.get_mut(&ticket) else { continue };
+            let effects = sleeper.target.give_up_waiting(limit, now, &self.policy);
+            self.apply(ticket, effects);
         }
     }
 

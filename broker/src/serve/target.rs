@@ -2,6 +2,7 @@
 //! who is answered what. No IO: everything that is to be done comes out as [`Effect`]s.
 
 mod checkpoints;
+mod limits;
 
 use super::pending::{Checkpoint, Pending, Restore, denial, not_asleep};
 use super::waiting::Waiting;

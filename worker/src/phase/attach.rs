@@ -189,17 +189,9 @@ fn prepare(
     let mut parasite = Parasite::new(puppet, place)?;
     let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
     match inject(&mut parasite, tracees, &live, request, launcher, frame) {
-        Ok(handles) => Ok(Prepared {
-            parasite,
-            handles,
-            image,
-            mappings,
-            keep,
-            site,
-            way_home,
-            rss_before,
-            rss_file,
-        }),
+        Ok(handles) => {
+            Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before, rss_file })
+        }
         Err(error) => {
             parasite.remove(tracees).map_err(Error::unsettled)?;
             way_home

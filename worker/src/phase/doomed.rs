@@ -22,14 +22,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Signals that the kernel gives out before all others (kernel/signal.c: synchronous ones).
-const FIRST: u64 = bits(&[
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGFPE,
-    libc::SIGSYS,
-]);
+const FIRST: u64 =
+    bits(&[libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP, libc::SIGFPE, libc::SIGSYS]);
 /// By default nothing happens.
 const HARMLESS: u64 = bits(&[libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH]);
 /// By default they stop the process, or end it with a core dump, which is to be whole.

@@ -66,7 +66,8 @@ pub(crate) fn dump(
     let pagemap = PageMap::new(&attached.handles.pagemap, page_size, &attached.keep);
     let storage = |error: ImageError| Error::Storage { pid, cause: error.to_string() };
 
-    let dropped = if plan.settings.drop_file_pages { pages_of_files(attached, &pagemap)? } else { Vec::new() };
+    let dropped =
+        if plan.settings.drop_file_pages { pages_of_files(attached, &pagemap)? } else { Vec::new() };
     let key = Key::random().map_err(storage)?;
     memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
     let target = Target { pid, start_time: attached.facts.start_time, boot_id: host.boot_id };
@@ -190,7 +191,9 @@ impl<'a, M: Iterator<Item = &'a &'a Mapping>> Planner<'a, M> {
             self.pieces.push_back(piece);
             // one call frees what two windows share
             match self.freed.last_mut() {
-                Some(last) if run.start == position && position > mapping.start && ends_at(last, position) => {
+                Some(last)
+                    if run.start == position && position > mapping.start && ends_at(last, position) =>
+                {
                     last.length += piece.length;
                 }
                 _ => self.freed.push(piece),

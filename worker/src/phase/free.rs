@@ -170,12 +170,7 @@ fn unguard(attached: &Attached, guarded: &[Range]) {
 }
 
 /// Frees all ranges, unless a client that may wants the target back meanwhile.
-fn order_all(
-    attached: &mut Attached,
-    freed: &[Range],
-    authority: &Authority,
-    broker: &Broker,
-) -> Result<()> {
+fn order_all(attached: &mut Attached, freed: &[Range], authority: &Authority, broker: &Broker) -> Result<()> {
     let slices: Vec<Range> = freed.iter().flat_map(|range| slices(*range)).collect();
     let mut rest = slices.as_slice();
     while !rest.is_empty() {

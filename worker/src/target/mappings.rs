@@ -244,7 +244,9 @@ mod tests {
     fn pages_of_files_are_dropped_and_those_of_devices_and_of_memory_are_not() {
         let text = anonymous("mr").replace("00:00 0", "fe:01 77 /lib/a b c");
         assert!(parse(&text)[0].is_of_file() && parse(&text.replace("rw-p", "r--s"))[0].is_of_file());
-        for name in ["/dev/shm/x", "/dev/dri/card0", "/memfd:x (deleted)", "/SYSV0001 (deleted)", "socket:[7]"] {
+        for name in
+            ["/dev/shm/x", "/dev/dri/card0", "/memfd:x (deleted)", "/SYSV0001 (deleted)", "socket:[7]"]
+        {
             assert!(!parse(&text.replace("/lib/a b c", name))[0].is_of_file(), "{name}");
         }
         for flag in ["mm", "de", "lo", "io"] {

@@ -6,6 +6,7 @@ use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::subject::Peer;
 use std::fs::File;
 use std::rc::Rc;
+use std::time::Duration;
 
 const PID: i32 = 4242;
 const OWNER: u32 = 1000;
@@ -357,4 +358,22 @@ fn checkpoints_do_not_pile_up_without_bound() {
     assert_eq!(answers(target.ask_checkpoint(checkpoint(9, 5008), false, &policy())), ["9: busy"]);
     // but for root there is a place
     assert!(target.ask_checkpoint(checkpoint(10, 0), false, &policy()).is_empty());
+}
+
+#[test]
+fn a_restore_that_takes_too_long_is_answered_and_goes_on() {
+    let (mut target, limit) = (asleep(), Duration::from_secs(20));
+    assert_eq!(target.next_overdue(limit), None);
+    let mut early = restore(2, OWNER);
+    early.pending.since = Instant::now() - Duration::from_secs(15);
+    let due = early.pending.since + limit;
+    target.ask_restore(early, &policy());
+    assert_eq!(target.next_overdue(limit), Some(due));
+    assert!(target.give_up_waiting(limit, due - Duration::from_millis(1), &policy()).is_empty());
+    let given_up = answers(target.give_up_waiting(limit, due, &policy()));
+    assert_eq!(given_up, ["2: timeout"]);
+    // the next waits for the same wake
+    let next = target.ask_restore(restore(3, OWNER), &policy());
+    assert!(matches!(next[..], [Effect::Order { .. }]), "{next:?}");
+    assert_eq!(answers(target.event(WorkerEvent::Awake(wake_report()), &policy())), ["3: awake 9"]);
 }
