@@ -69,6 +69,59 @@ impl Drop for MemoryCgroup {
     }
 }
 
+/// A cgroup whose processes get a part of one processor; removed when dropped, once it is empty.
+#[derive(Debug)]
+pub struct SlowCgroup {
+    directory: PathBuf,
+}
+
+impl SlowCgroup {
+    /// Makes one whose processes together get so many percent of one processor.
+    ///
+    /// # Panics
+    /// When the machine has no cpu controller that root may use.
+    pub fn new(name: &str, percent: u32) -> Self {
+        let second = Path::new("/sys/fs/cgroup");
+        let first = second.join("cpu");
+        let is_first = first.join("cgroup.procs").exists();
+        if !is_first {
+            // children have the controller only if their parent hands it down
+            let _ = fs::write(second.join("cgroup.subtree_control"), "+cpu");
+        }
+        let parent = if is_first { first.as_path() } else { second };
+        let directory = parent.join(format!("memcr-tests-{}-{name}", std::process::id()));
+        fs::create_dir(&directory).expect("cannot make a cpu cgroup");
+        let cgroup = Self { directory };
+        let quota = percent * 1000;
+        let (file, text) = if is_first {
+            ("cpu.cfs_quota_us", quota.to_string())
+        } else {
+            ("cpu.max", format!("{quota} 100000"))
+        };
+        let limited = fs::write(cgroup.directory.join(file), text);
+        limited.unwrap_or_else(|error| panic!("this test needs the cpu controller of cgroups: {error}"));
+        cgroup
+    }
+
+    /// Moves a process into it; those that it forks are in it too.
+    pub fn add(&self, pid: i32) {
+        move_to(&self.directory, pid);
+    }
+
+    /// Gives all the processors back.
+    pub fn hurry(&self) {
+        let (first, second) = (self.directory.join("cpu.cfs_quota_us"), self.directory.join("cpu.max"));
+        let (file, text) = if first.exists() { (first, "-1") } else { (second, "max 100000") };
+        fs::write(file, text).expect("cannot give the processors back");
+    }
+}
+
+impl Drop for SlowCgroup {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
 /// A cgroup in the version 2 hierarchy, whose path is what policies and audit records are about; removed when
 /// dropped, once it is empty.
 #[derive(Debug)]

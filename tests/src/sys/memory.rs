@@ -36,6 +36,20 @@ impl Region {
         Self { start: start.expect("mmap of a file"), length }
     }
 
+    /// The start of a file, as everybody has it, for reading.
+    pub fn of_file_shared(file: impl AsFd, length: usize) -> Self {
+        let size = NonZeroUsize::new(length).expect("a length");
+        // SAFETY: as above.
+        let start = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) };
+        Self { start: start.expect("mmap of a file"), length }
+    }
+
+    /// Its bytes, if nobody writes to them.
+    pub fn read_only(&self) -> &[u8] {
+        // SAFETY: the mapping lives until the process ends.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length) }
+    }
+
     fn anonymous(length: usize, flags: MapFlags) -> Self {
         let size = NonZeroUsize::new(length).expect("a length");
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;

@@ -16,8 +16,8 @@ pub use process::{
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{
-    block_signal, count_signal, counted, is_pending, queue_to_self, send_any, start_interval_timer,
-    take_queued, use_alternate_stack,
+    block_signal, count_signal, counted, ignore_signal, is_pending, queue_to_self, send_any,
+    start_interval_timer, take_queued, unblock_signal, use_alternate_stack,
 };
 pub use starved::Starved;
 pub use waits::{WAITS, Wait};

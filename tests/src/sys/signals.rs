@@ -61,18 +61,29 @@ pub fn use_alternate_stack() {
     assert_eq!(unsafe { libc::sigaltstack(&raw const description, std::ptr::null_mut()) }, 0, "sigaltstack");
 }
 
+/// Ignores a signal.
+pub fn ignore_signal(signal: i32) {
+    // SAFETY: no handler of ours is installed.
+    assert_ne!(unsafe { libc::signal(signal, libc::SIG_IGN) }, libc::SIG_ERR, "signal");
+}
+
+/// Lets a signal come in this thread.
+pub fn unblock_signal(signal: i32) {
+    change_mask(libc::SIG_UNBLOCK, signal);
+}
+
 /// Blocks a signal, which may be a real-time one, in this thread and those that it starts.
 pub fn block_signal(signal: i32) {
+    change_mask(libc::SIG_BLOCK, signal);
+}
+
+fn change_mask(how: i32, signal: i32) {
     // SAFETY: the set is ours and initialised.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
-        assert_eq!(
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()),
-            0,
-            "pthread_sigmask"
-        );
+        assert_eq!(libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()), 0, "pthread_sigmask");
     }
 }
 
