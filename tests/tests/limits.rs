@@ -14,13 +14,13 @@ fn daemon(seconds: &str) -> Daemon {
 
 #[test]
 fn a_checkpoint_that_takes_too_long_is_undone_and_the_next_one_works() {
-    let daemon = daemon("2");
-    let mut target = Target::start(&cast().target, "sample-memory", &["512"]);
-    // reading and writing that takes a processor a quarter of a second
-    let cgroup = SlowCgroup::new("checkpoint", 2);
+    let daemon = daemon("5");
+    let mut target = Target::start(&cast().target, "sample-memory", &["256"]);
+    // reading and writing that takes a processor more than a tenth of a second
+    let cgroup = SlowCgroup::new("checkpoint", 1);
     cgroup.add(daemon.launcher());
     let outcome = daemon.client().checkpoint(target.pid()).expect_status(4);
-    outcome.expect_words(&["the checkpoint", "did not finish in 2 seconds", "undone"]);
+    outcome.expect_words(&["the checkpoint", "did not finish in 5 seconds", "undone"]);
     target.wait_until_awake();
     target.assert_intact();
     daemon.wait_until_no_image();
