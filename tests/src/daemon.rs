@@ -327,7 +327,13 @@ impl Daemon {
     /// Puts a target to sleep as the usual client; gives the process id of its worker.
     #[track_caller]
     pub fn put_to_sleep(&self, target: &Target) -> i32 {
-        self.client().checkpoint(target.pid()).expect_status(0);
+        self.put_to_sleep_as(&cast().client, target)
+    }
+
+    /// The same as another user.
+    #[track_caller]
+    pub fn put_to_sleep_as(&self, user: &User, target: &Target) -> i32 {
+        self.client_of(user).checkpoint(target.pid()).expect_status(0);
         procfs::tracer(target.pid()).expect("a sleeper is traced by its worker")
     }
 
