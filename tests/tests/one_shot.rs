@@ -170,3 +170,37 @@ fn its_exit_status_is_5_when_the_image_was_altered_or_the_process_was_killed() {
         assert_eq!(std::fs::read_dir(&images).expect("a directory").count(), 0, "an image is left");
     }
 }
+
+#[test]
+fn a_process_that_a_signal_ends_while_it_sleeps_is_let_go_to_die_and_the_exit_status_is_5() {
+    let mut target = Target::start(&cast().target, "sample-signal", &["default", "15", "32"]);
+    let scratch = Scratch::new();
+    let images = scratch.directory_of(&cast().daemon, "images");
+    let mut command = memcr(&target, &images, &[]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("cannot run memcr");
+    let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+    let mut said = String::new();
+    while !said.contains("press enter to restore") {
+        assert!(output.read_line(&mut said).expect("it says something") > 0, "it ended having said: {said}");
+    }
+    send(target.pid(), Signal::SIGTERM);
+    child.stdin.take().expect("its input is a pipe").write_all(b"\n").expect("it listens");
+    let mut errors = String::new();
+    child.stderr.take().expect("its errors are a pipe").read_to_string(&mut errors).expect("text");
+    assert_eq!(wait_for_end(child), Some(5), "{errors}");
+    assert!(errors.contains("SIGTERM") && errors.contains("let go to die"), "{errors}");
+    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGTERM));
+}
+
+#[test]
+fn an_interrupt_while_it_sleeps_wakes_the_process_first() {
+    let mut target = Target::start(&cast().target, "sample-memory", &["32"]);
+    let scratch = Scratch::new();
+    let images = scratch.directory_of(&cast().daemon, "images");
+    let (child, _output) = until_it_waits(memcr(&target, &images, &[]));
+    send(i32::try_from(child.id()).expect("a pid"), Signal::SIGINT);
+    assert_eq!(wait_for_end(child), Some(0));
+    assert!(target.is_awake());
+    target.assert_intact();
+}
