@@ -82,7 +82,7 @@ pub(crate) fn free(
         pages: dumped.totals.pages,
         image: dumped.length,
         file_dropped: 0,
-        checksum: None,
+        checksum: dumped.checksum,
         threads: u32::try_from(tracees.tids().len()).unwrap_or(u32::MAX),
         guard: guard_kind,
         attach_micros: micros(duration),
