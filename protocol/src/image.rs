@@ -97,7 +97,11 @@ impl fmt::Display for Checksum {
 
 impl Serialize for Checksum {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
@@ -120,7 +124,8 @@ mod tests {
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error, StrDeserializer};
 
-    const EMPTY: [u8; 16] = [0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0, 0xb2, 4, 0xe9, 0x80, 9, 0x98, 0xec, 0xf8, 0x42, 0x7e];
+    const EMPTY: [u8; 16] =
+        [0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0, 0xb2, 4, 0xe9, 0x80, 9, 0x98, 0xec, 0xf8, 0x42, 0x7e];
 
     #[test]
     fn a_checksum_is_shown_as_md5sum_shows_it() {
@@ -142,7 +147,8 @@ mod tests {
         };
         let shown = Checksum(EMPTY).to_string();
         assert_eq!(read(&shown), Some(Checksum(EMPTY)));
-        let others: [String; 4] = ["".into(), shown.replace('d', "g"), shown.clone() + "0", shown[1..].into()];
+        let others: [String; 4] =
+            ["".into(), shown.replace('d', "g"), shown.clone() + "0", shown[1..].into()];
         assert!(others.iter().all(|text| read(text).is_none()));
     }
 }

@@ -34,8 +34,8 @@ fn checksum(outcome: &Outcome) -> Value {
 
 /// The last record of a request about the target.
 fn record(daemon: &Daemon, target: &Target, action: &str) -> Value {
-    let records = daemon.audit_of(target.pid()).into_iter();
-    records.filter(|record| record["action"] == action).next_back().expect("its record")
+    let mut records = daemon.audit_of(target.pid()).into_iter();
+    records.rfind(|record| record["action"] == action).expect("its record")
 }
 
 /// Some text of the target's memory, long enough to be there only if nothing was done to it.
