@@ -1,6 +1,7 @@
 //! Everything that is said to the person at the terminal. Nothing else in this crate prints.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{SleepReport, State, WakeReport};
 use std::fmt::Display;
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -52,6 +53,7 @@ impl Renderer {
         note(&format!("process {} is asleep: image {}, guard {}", self.pid, size(*image), guard.name()));
         note(&format!("rss before: {}", size(*rss_before)));
         note(&format!("rss asleep: {}", size(*rss_asleep)));
+        note_checksum(report.checksum);
     }
 
     /// It runs again.
@@ -64,6 +66,7 @@ impl Renderer {
             report.restore_micros
         ));
         note(&format!("rss after: {}", size(report.rss_after)));
+        note_checksum(report.checksum);
     }
 
     /// No more progress.
@@ -71,6 +74,13 @@ impl Renderer {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Both times the same, so that they can be compared.
+fn note_checksum(checksum: Option<Checksum>) {
+    if let Some(checksum) = checksum {
+        note(&format!("checksum: {checksum}"));
     }
 }
 

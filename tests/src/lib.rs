@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod programs;
 pub mod scratch;
 pub mod sys;
+pub mod tampering;
 pub mod target;
 pub mod users;
 pub mod wait;

@@ -2,12 +2,10 @@
 
 use memcr_tests::daemon::{Daemon, Setup};
 use memcr_tests::scratch::SmallDisk;
+use memcr_tests::tampering::{assert_altered_memory_never_arrives, flip, open_image};
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
-use memcr_tests::{content, procfs, wait};
-use nix::sys::ptrace::{self, Options};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use memcr_tests::wait;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 
@@ -40,8 +38,7 @@ fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-memory", &["32", "8", "2"]);
     daemon.put_to_sleep(&target);
-    let path = daemon.images().join(format!("pages-{}.img", target.pid()));
-    let file = std::fs::File::options().read(true).write(true).open(path).expect("root may open the image");
+    let file = open_image(&daemon, &target);
     change(&file, file.metadata().expect("its size").len());
     daemon.client().restore(target.pid()).expect_status(5).expect_words(&["image"]);
     assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
@@ -53,73 +50,9 @@ fn assert_lost_after(change: impl FnOnce(&std::fs::File, u64)) {
     assert!(daemon.client().listed().is_empty());
 }
 
-/// A worker that stops when it is about to end; it ends when this is dropped.
-struct Held(Pid);
-
-impl Held {
-    fn at_its_end(worker: Pid) -> Self {
-        ptrace::seize(worker, Options::PTRACE_O_TRACEEXIT).expect("root may trace a worker");
-        Self(worker)
-    }
-
-    /// Whether it has come to its end; lets it go on until then.
-    fn is_about_to_end(&self) -> bool {
-        match waitpid(self.0, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).expect("a traced worker") {
-            WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT) => return true,
-            WaitStatus::StillAlive => {}
-            WaitStatus::Stopped(_, signal) => ptrace::cont(self.0, signal).expect("it is stopped"),
-            other => panic!("the worker did something else than end: {other:?}"),
-        }
-        false
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // before the target is waited for, whose end the worker must see first
-        let _ = ptrace::detach(self.0, None);
-    }
-}
-
-fn flip(file: &std::fs::File, offset: u64) {
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).expect("the image is that long");
-    file.write_all_at(&[byte[0] ^ 0x10], offset).expect("root may write the image");
-}
-
 #[test]
 fn a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it() {
-    const LENGTH: usize = 32 << 20;
-    let daemon = Daemon::start();
-    let mut target = Target::start(&cast().target, "sample-memory", &["32", "8", "2"]);
-    let worker = Pid::from_raw(daemon.put_to_sleep(&target));
-    let path = daemon.images().join(format!("pages-{}.img", target.pid()));
-    let file = std::fs::File::options().read(true).write(true).open(path).expect("root may open the image");
-    flip(&file, file.metadata().expect("its size").len() / 2);
-
-    // the target dies with its worker, which is held just before that
-    let held = Held::at_its_end(worker);
-    let restore = daemon.client().start_restore(target.pid());
-    wait::until("the worker is about to end", || held.is_about_to_end());
-    let start = u64::from_str_radix(target.fact("address").trim_start_matches("0x"), 16).expect("a number");
-    let mut expected = vec![0; LENGTH];
-    content::fill(&mut expected, 8);
-    let page_size = procfs::page_size();
-    // whole pages of it only: the rest of the others is other memory
-    let first = start.next_multiple_of(page_size as u64);
-    let pages = expected[(first - start) as usize..].chunks_exact(page_size);
-    let mut missing = 0;
-    for (index, content) in pages.enumerate() {
-        let address = first + (index * page_size) as u64;
-        match procfs::present_page(target.pid(), address) {
-            Some(bytes) => assert!(bytes == content, "a wrong byte has reached the page at {address:#x}"),
-            None => missing += 1,
-        }
-    }
-    assert!(missing > 0, "all of its memory is back, the altered frame too");
-    drop(held);
-    restore.finish().expect_status(5).expect_words(&["image"]);
-    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGKILL));
+    assert_altered_memory_never_arrives(&Daemon::start());
 }
 
 #[test]

@@ -10,12 +10,6 @@ mod channel;
 mod confine;
 mod error;
 mod host;
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "a format of its own: complete, with parts that only its tests use yet"
-)]
 mod image;
 mod job;
 pub mod launcher;

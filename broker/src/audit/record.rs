@@ -1,6 +1,7 @@
 //! What a record holds. The JSON that these types make is an interface, described in doc/audit.md: a
 //! change that takes away or renames a member raises [`SCHEMA`].
 
+use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{Sandbox, SleepReport, WakeReport};
 use memcr_protocol::subject::{Peer, TargetFacts};
 use serde::Serialize;
@@ -85,6 +86,7 @@ pub(crate) struct Request<'a> {
     pub(crate) bytes: Option<u64>,
     pub(crate) pages: Option<u64>,
     pub(crate) image_bytes: Option<u64>,
+    pub(crate) checksum: Option<Checksum>,
     /// Targets listed.
     pub(crate) entries: Option<usize>,
     pub(crate) times: Times,
@@ -201,6 +203,7 @@ pub(crate) struct Woken<'a> {
     pub(crate) target: Target<'a>,
     pub(crate) bytes: u64,
     pub(crate) pages: u64,
+    pub(crate) checksum: Option<Checksum>,
     pub(crate) times: Times,
 }
 

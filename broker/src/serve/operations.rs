@@ -4,6 +4,7 @@ use super::Server;
 use super::channel::ChannelError;
 use super::event_loop::Token;
 use super::pending::Pending;
+use super::records::log_checksum;
 use super::target::{Effect, Target};
 use crate::audit::record::{BadEnd, Event, Target as Named, Times, Woken, WorkerReplaced};
 use memcr_protocol::client::{Answer, Completion};
@@ -220,10 +221,12 @@ impl Server {
                     let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
                     let target = &sleeper.target;
                     info!("process {} runs again", target.pid());
+                    log_checksum(target.pid(), "woken", report.checksum);
                     self.audit.write(Event::Woken(Woken {
                         target: Named::of(target.pid(), target.facts()),
                         bytes: report.restored,
                         pages: report.pages,
+                        checksum: report.checksum,
                         times: Times::total(report.restore_micros).wake(&report),
                     }));
                 }

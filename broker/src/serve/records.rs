@@ -5,9 +5,10 @@ use super::pending::Pending;
 use crate::audit::record::{Client, Event, Outcome, Request, Target, Times};
 use memcr_protocol::client::Completion;
 use memcr_protocol::code::{Code, Failure};
+use memcr_protocol::image::Checksum;
 use memcr_protocol::report::Guard;
 use memcr_protocol::subject::{Action, TargetFacts};
-use tracing::debug;
+use tracing::{debug, info};
 
 impl Server {
     /// Leaves the record of a request. What is known of its target comes from `ticket`'s worker, else
@@ -29,11 +30,13 @@ impl Server {
                 record.bytes = Some(report.dumped);
                 record.pages = Some(report.pages);
                 record.image_bytes = Some(report.image);
+                record.checksum = report.checksum;
                 record.times = record.times.sleep(report);
             }
             Ok(Completion::Awake(report)) => {
                 record.bytes = Some(report.restored);
                 record.pages = Some(report.pages);
+                record.checksum = report.checksum;
                 record.times = record.times.wake(report);
             }
             Ok(Completion::Listed) => {}
@@ -43,6 +46,7 @@ impl Server {
                 record.message = Some(&failure.message);
             }
         }
+        log_checksum(pending.pid, record.action, record.checksum);
         debug!(
             "request {}: {} of process {}: {:?}",
             pending.number, record.action, pending.pid, record.outcome
@@ -61,6 +65,13 @@ impl Server {
         let mut record = blank(pending, facts, rule);
         record.entries = Some(entries);
         self.audit.write(Event::Request(Box::new(record)));
+    }
+}
+
+/// For who compares them by eye, as the original lets its users do.
+pub(super) fn log_checksum(pid: i32, when: &str, checksum: Option<Checksum>) {
+    if let Some(checksum) = checksum {
+        info!("process {pid}, {when}: checksum {checksum}");
     }
 }
 
@@ -85,6 +96,7 @@ fn blank<'a>(pending: &'a Pending, facts: Option<&'a TargetFacts>, rule: Option<
         bytes: None,
         pages: None,
         image_bytes: None,
+        checksum: None,
         entries: None,
         times: Times::total(total),
     }

@@ -6,7 +6,7 @@ use memcr_protocol::parasite::Range;
 
 /// Collects mappings, frames and zeros, in any order.
 #[derive(Default)]
-pub struct IndexBuilder {
+pub(crate) struct IndexBuilder {
     mappings: Vec<Range>,
     frames: Vec<WrittenFrame>,
     zeros: Vec<Range>,
@@ -15,30 +15,23 @@ pub struct IndexBuilder {
 impl IndexBuilder {
     /// An index of nothing.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// A mapping that is registered with the guard. All memory in the image must be inside one.
-    pub fn add_mapping(&mut self, mapping: Range) {
+    pub(crate) fn add_mapping(&mut self, mapping: Range) {
         self.mappings.push(mapping);
     }
 
     /// A frame that was written.
-    pub fn add_frame(&mut self, frame: WrittenFrame) {
+    pub(crate) fn add_frame(&mut self, frame: WrittenFrame) {
         self.frames.push(frame);
     }
 
     /// Memory inside one mapping that is all zeros.
-    pub fn add_zero(&mut self, zero: Range) {
+    pub(crate) fn add_zero(&mut self, zero: Range) {
         self.zeros.push(zero);
-    }
-
-    /// Takes in all that another one has collected, of a thread of its own say.
-    pub fn append(&mut self, mut other: Self) {
-        self.mappings.append(&mut other.mappings);
-        self.frames.append(&mut other.frames);
-        self.zeros.append(&mut other.zeros);
     }
 
     /// The index, every rule of it checked. Ranges that lie side by side and belong together are
@@ -54,7 +47,7 @@ impl IndexBuilder {
             if frame.number < number {
                 return Err(ImageError::FrameForeign { frame: frame.number });
             }
-            parts.frames.push(FrameEntry::new(frame.sealed_length, frame.plain_length));
+            parts.frames.push(FrameEntry::new(frame.sealed_length, frame.plain_length, frame.digest));
             let content = Content::Frame { number, position: 0 };
             parts.extents.extend(frame.runs.iter().map(|run| extent(*run, content)));
         }
@@ -94,7 +87,7 @@ mod tests {
 
     fn frame(number: u32, runs: &[Range]) -> WrittenFrame {
         let plain_length = runs.iter().map(|run| run.length as u32).sum();
-        WrittenFrame { number, sealed_length: 40, plain_length, runs: runs.to_vec() }
+        WrittenFrame { number, sealed_length: 40, plain_length, digest: None, runs: runs.to_vec() }
     }
 
     fn builder(mappings: &[Range], frames: Vec<WrittenFrame>, zeros: &[Range]) -> IndexBuilder {

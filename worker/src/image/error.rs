@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A part of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// The header at its beginning.
     Header,
     /// The frame of this number.
@@ -31,12 +31,14 @@ impl fmt::Display for Part {
 /// Why an image can't be written or read. Lengths, offsets and positions are bytes.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "each sentence says what its fields are")]
-pub enum ImageError {
+pub(crate) enum ImageError {
     // the system
     #[error("can't obtain random numbers for the image")]
     Random,
     #[error("can't reserve {length} bytes of memory for the image's index")]
     Memory { length: usize },
+    #[error("can't reserve memory for decompressing the image")]
+    DecompressorMemory,
     #[error("can't tell the length of the image file: {cause}")]
     Length { cause: io::Error },
     #[error("can't read {length} bytes of {part} at offset {offset} of the image: {cause}")]
@@ -54,10 +56,12 @@ pub enum ImageError {
     #[error("the image's header says it has {found} bytes, which its version has not")]
     HeaderLength { found: u16 },
     #[error("the image is encrypted with algorithm {found}, which is unknown here")]
-    Encryption { found: u8 },
+    Cipher { found: u8 },
     #[error("the image is compressed with algorithm {found}, which is unknown here")]
     Compression { found: u8 },
-    #[error("reserved bytes of the image's header are not zero")]
+    #[error("the image's header says {found} of checksums, and only 0 (none) and 1 (MD5) are known here")]
+    ChecksumFlag { found: u8 },
+    #[error("the reserved byte of the image's header is not zero")]
     Reserved,
     #[error("the image's page size of {found} bytes is no power of two from 1 KiB to 1 MiB")]
     PageSize { found: u32 },
@@ -122,6 +126,8 @@ pub enum ImageError {
     FrameContent { frame: u32, placed: u64, plain: u32 },
     #[error("frame {frame} at offset {offset} of the image doesn't decompress to {plain} bytes")]
     Decompress { frame: u32, offset: u64, plain: u32 },
+    #[error("frame {frame} at offset {offset} of the image holds other memory than its checksum is of")]
+    Checksum { frame: u32, offset: u64 },
 
     // filling a frame
     #[error("{length} bytes of memory don't fit the {space} bytes left in the frame")]
@@ -135,9 +141,9 @@ pub enum ImageError {
 impl ImageError {
     /// Whether it says something of the machine just now, not of the image: reading it may work later.
     #[must_use]
-    pub fn is_of_the_moment(&self) -> bool {
+    pub(crate) fn is_of_the_moment(&self) -> bool {
         match self {
-            Self::Memory { .. } | Self::Length { .. } | Self::Random => true,
+            Self::Memory { .. } | Self::DecompressorMemory | Self::Length { .. } | Self::Random => true,
             // a bad sector and a file cut short stay what they are
             Self::Read { cause, .. } => {
                 cause.raw_os_error() != Some(libc::EIO) && cause.kind() != io::ErrorKind::UnexpectedEof
@@ -161,9 +167,11 @@ mod tests {
     fn a_lack_of_memory_is_of_the_moment_and_a_bad_sector_is_not() {
         let read = |cause| ImageError::Read { part: Part::Index, offset: 0, length: 1, cause };
         assert!(ImageError::Memory { length: 1 }.is_of_the_moment());
+        assert!(ImageError::DecompressorMemory.is_of_the_moment());
         assert!(read(io::Error::from_raw_os_error(libc::ENOMEM)).is_of_the_moment());
         assert!(!read(io::Error::from_raw_os_error(libc::EIO)).is_of_the_moment());
         assert!(!read(io::ErrorKind::UnexpectedEof.into()).is_of_the_moment());
         assert!(!ImageError::Authentication { part: Part::Index, offset: 0 }.is_of_the_moment());
+        assert!(!ImageError::Checksum { frame: 0, offset: 0 }.is_of_the_moment());
     }
 }

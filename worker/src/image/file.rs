@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 const LARGEST_PAGE: u64 = 64 * 1024;
 
 /// A file that can be read and written at any offset by several threads at a time.
-pub trait ImageFile {
+pub(crate) trait ImageFile {
     /// Fills `bytes` from `offset` on.
     ///
     /// # Errors

@@ -1,11 +1,10 @@
-//! Frames: up to 1 MiB of memory, gathered, compressed and sealed in buffers that a thread uses
-//! again and again (2.2 MiB for writing, 2 MiB for reading; wiped when dropped).
+//! Writing frames: up to 1 MiB of memory, gathered, compressed and sealed in buffers that a thread uses
+//! again and again (1 MiB, 2.2 MiB with LZ4, 2.6 MiB with zstd; wiped when dropped, but for zstd's own).
 
-use super::cipher::{Cipher, Kind};
-use super::header::Compression;
-use super::index::FrameEntry;
-use super::{FRAME_LIMIT, ImageError, TAG_LENGTH, is_zero};
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use super::checksum::{Digest, digest};
+use super::compress::Compressor;
+use super::sealer::{Kind, Sealer};
+use super::{FRAME_LIMIT, Header, ImageError, TAG_LENGTH, is_zero};
 use memcr_protocol::parasite::Range;
 use zeroize::Zeroizing;
 
@@ -17,7 +16,7 @@ const FULL_ENOUGH: usize = 64 * 1024;
 /// Read memory into [`FrameBuffer::space`], then [`FrameBuffer::commit`] it, in ascending order of
 /// addresses; when [`FrameBuffer::is_full`], hand the buffer to `ImageWriter::write_frame`. Pages of
 /// zeros are left out of the frame and remembered.
-pub struct FrameBuffer {
+pub(crate) struct FrameBuffer {
     page_size: usize,
     /// The memory gathered, with room for a tag after it.
     plain: Zeroizing<Vec<u8>>,
@@ -26,37 +25,23 @@ pub struct FrameBuffer {
     zeros: Vec<Range>,
     /// Where committed memory ends, zeros included.
     end: u64,
-    compressed: Zeroizing<Vec<u8>>,
-    table: Box<CompressTable>,
+    compressor: Compressor,
 }
 
 /// A frame that stands in the file, for the index.
 #[derive(Debug)]
-pub struct WrittenFrame {
+pub(crate) struct WrittenFrame {
     pub(super) number: u32,
     pub(super) sealed_length: u32,
     pub(super) plain_length: u32,
+    pub(super) digest: Option<Digest>,
     pub(super) runs: Vec<Range>,
-}
-
-impl WrittenFrame {
-    /// Bytes of memory in it.
-    #[must_use]
-    pub fn plain_length(&self) -> u32 {
-        self.plain_length
-    }
-
-    /// Bytes it takes in the file.
-    #[must_use]
-    pub fn sealed_length(&self) -> u32 {
-        self.sealed_length
-    }
 }
 
 impl FrameBuffer {
     /// An empty buffer for pages of this size in bytes, which a `Header` has accepted.
     #[must_use]
-    pub fn new(page_size: u32) -> Self {
+    pub(crate) fn new(page_size: u32) -> Self {
         Self {
             page_size: usize::try_from(page_size).unwrap_or(FRAME_LIMIT).clamp(1, FRAME_LIMIT),
             plain: Zeroizing::new(vec![0; FRAME_LIMIT + TAG_LENGTH]),
@@ -64,14 +49,13 @@ impl FrameBuffer {
             runs: Vec::new(),
             zeros: Vec::new(),
             end: 0,
-            compressed: Zeroizing::new(vec![0; get_maximum_output_size(FRAME_LIMIT) + TAG_LENGTH]),
-            table: Box::new(CompressTable::large()),
+            compressor: Compressor::default(),
         }
     }
 
     /// Where the next memory is to be read to: whole pages; empty when there is no room.
     #[must_use]
-    pub fn space(&mut self) -> &mut [u8] {
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         self.plain.get_mut(self.filled..FRAME_LIMIT).unwrap_or_default()
     }
 
@@ -81,7 +65,7 @@ impl FrameBuffer {
     /// # Errors
     /// [`ImageError::Space`], [`ImageError::Unaligned`], [`ImageError::BeyondAddressSpace`],
     /// [`ImageError::Descending`]. Nothing was taken then.
-    pub fn commit(&mut self, address: u64, length: usize) -> Result<(), ImageError> {
+    pub(crate) fn commit(&mut self, address: u64, length: usize) -> Result<(), ImageError> {
         let memory = Range { address, length: length as u64 };
         let space = self.space().len();
         if length > space {
@@ -103,19 +87,19 @@ impl FrameBuffer {
 
     /// Whether it is time to write the frame: little room is left in it.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         FRAME_LIMIT - self.filled < FULL_ENOUGH.max(self.page_size)
     }
 
     /// Whether there is nothing to write; there may be zeros to take.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
     /// The pages of zeros committed since they were last taken: for `IndexBuilder::add_zero`.
     #[must_use]
-    pub fn take_zeros(&mut self) -> Vec<Range> {
+    pub(crate) fn take_zeros(&mut self) -> Vec<Range> {
         std::mem::take(&mut self.zeros)
     }
 
@@ -141,20 +125,21 @@ impl FrameBuffer {
         }
     }
 
-    /// Compresses what was gathered, if that makes it shorter.
-    pub(super) fn pack(&mut self, compression: Compression) -> Result<Packed, ImageError> {
+    /// Takes the checksum of what was gathered, if the header says so, and compresses it, if that makes it
+    /// shorter.
+    pub(super) fn pack(&mut self, header: &Header) -> Result<Packed, ImageError> {
         let plain = self.plain.get(..self.filled).unwrap_or_default();
-        let plain_length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
         if plain.is_empty() {
             return Err(ImageError::FrameEmpty);
         }
-        let lz4 = match compression {
-            Compression::None => None,
-            Compression::Lz4 => compress_into_with_table(plain, &mut self.compressed, &mut self.table).ok(),
-        };
-        Ok(match lz4.filter(|length| *length < plain.len()) {
-            Some(body) => Packed { lz4: true, body, plain_length },
-            None => Packed { lz4: false, body: plain.len(), plain_length },
+        let digest = header.has_checksums().then(|| digest(plain));
+        let compressed = self.compressor.compress(header.compression(), plain);
+        let plain_length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+        Ok(Packed {
+            is_compressed: compressed.is_some(),
+            body: compressed.unwrap_or(plain.len()),
+            plain_length,
+            digest,
         })
     }
 
@@ -163,30 +148,32 @@ impl FrameBuffer {
     pub(super) fn seal(
         &mut self,
         packed: &Packed,
-        cipher: &Cipher,
+        sealer: &Sealer,
         number: u32,
     ) -> Result<(WrittenFrame, &[u8]), ImageError> {
         self.filled = 0;
         self.end = 0;
         let runs = std::mem::take(&mut self.runs);
-        let (buffer, kind) = match packed.lz4 {
-            true => (&mut self.compressed, Kind::Lz4Frame(number)),
-            false => (&mut self.plain, Kind::StoredFrame(number)),
+        let (buffer, kind) = match packed.is_compressed {
+            true => (self.compressor.output(), Kind::CompressedFrame(number)),
+            false => (self.plain.as_mut_slice(), Kind::StoredFrame(number)),
         };
         let sealed = buffer.get_mut(..packed.body + TAG_LENGTH).unwrap_or_default();
         let parts = sealed.split_last_chunk_mut::<TAG_LENGTH>();
         let (body, tag) = parts.ok_or(ImageError::FrameEmpty)?;
-        *tag = cipher.seal(kind, body)?;
-        let (plain_length, sealed_length) = (packed.plain_length, packed.sealed_length());
-        Ok((WrittenFrame { number, sealed_length, plain_length, runs }, sealed))
+        *tag = sealer.seal(kind, body)?;
+        let Packed { plain_length, digest, .. } = *packed;
+        let sealed_length = packed.sealed_length();
+        Ok((WrittenFrame { number, sealed_length, plain_length, digest, runs }, sealed))
     }
 }
 
 /// A frame ready to be sealed.
 pub(super) struct Packed {
-    lz4: bool,
+    is_compressed: bool,
     body: usize,
     plain_length: u32,
+    digest: Option<Digest>,
 }
 
 impl Packed {
@@ -205,78 +192,28 @@ fn extend(list: &mut Vec<Range>, first: usize, address: u64, length: u64) {
     }
 }
 
-/// Room for reading one frame at a time.
-pub struct ReadBuffer {
-    sealed: Zeroizing<Vec<u8>>,
-    plain: Zeroizing<Vec<u8>>,
-}
-
-/// Which buffer holds the memory of an opened frame.
-pub(super) enum Opened {
-    Stored,
-    Decompressed,
-}
-
-impl ReadBuffer {
-    /// A buffer for frames of any image.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            sealed: Zeroizing::new(vec![0; FRAME_LIMIT + TAG_LENGTH]),
-            plain: Zeroizing::new(vec![0; FRAME_LIMIT]),
-        }
-    }
-
-    /// Where the sealed bytes of this frame are to be read to.
-    pub(super) fn sealed(&mut self, entry: &FrameEntry) -> &mut [u8] {
-        self.sealed.get_mut(..entry.sealed_length() as usize).unwrap_or_default()
-    }
-
-    /// Authenticates and decrypts the frame in place, and decompresses it after that.
-    pub(super) fn open(
-        &mut self,
-        number: u32,
-        entry: &FrameEntry,
-        cipher: &Cipher,
-    ) -> Result<Opened, ImageError> {
-        let sealed = self.sealed.get_mut(..entry.sealed_length() as usize).unwrap_or_default();
-        if entry.is_stored() {
-            cipher.open(Kind::StoredFrame(number), sealed, entry.offset())?;
-            return Ok(Opened::Stored);
-        }
-        let body = cipher.open(Kind::Lz4Frame(number), sealed, entry.offset())?;
-        let plain = self.plain.get_mut(..entry.plain_length() as usize).unwrap_or_default();
-        match decompress_into(body, plain) {
-            Ok(length) if length == plain.len() => Ok(Opened::Decompressed),
-            _ => Err(ImageError::Decompress {
-                frame: number,
-                offset: entry.offset(),
-                plain: entry.plain_length(),
-            }),
-        }
-    }
-
-    /// The memory of the frame that was opened last.
-    pub(super) fn memory(&self, opened: &Opened, entry: &FrameEntry) -> &[u8] {
-        let buffer = match opened {
-            Opened::Stored => &self.sealed,
-            Opened::Decompressed => &self.plain,
-        };
-        buffer.get(..entry.plain_length() as usize).unwrap_or_default()
-    }
-}
-
-impl Default for ReadBuffer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::sample::{self, COMPRESSIONS};
     use super::*;
+    use memcr_protocol::image::{Cipher, Compression};
 
     const PAGE: u64 = 4096;
+
+    fn header(compression: Compression) -> Header {
+        sample::header_of(Cipher::default(), compression, false)
+    }
+
+    /// Fills all of the buffer with bytes that can't be made shorter, or with others.
+    fn fill(buffer: &mut FrameBuffer, with_noise: bool) {
+        let mut state = 1_u64;
+        for byte in buffer.space() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = if with_noise { state.to_le_bytes()[7] } else { (state.to_le_bytes()[7] & 3) + 1 };
+        }
+        let length = buffer.space().len();
+        buffer.commit(0, length).unwrap();
+    }
 
     /// Commits pages filled with these bytes, one after the other from `address` on.
     fn commit(buffer: &mut FrameBuffer, address: u64, pages: &[u8]) -> Result<(), ImageError> {
@@ -346,31 +283,61 @@ mod tests {
 
     #[test]
     fn memory_is_compressed_only_if_that_makes_it_shorter() {
-        let mut buffer = FrameBuffer::new(4096);
-        assert!(matches!(buffer.pack(Compression::Lz4), Err(ImageError::FrameEmpty)));
-        commit(&mut buffer, 0, &[7; 4]).unwrap();
-        let packed = buffer.pack(Compression::Lz4).unwrap();
-        assert!(packed.lz4 && packed.sealed_length() < 4096);
-        let packed = buffer.pack(Compression::None).unwrap();
-        assert!(!packed.lz4 && packed.sealed_length() == 4 * 4096 + 16);
-
-        let mut noise = 1_u64;
-        for byte in &mut buffer.space()[..4096] {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            *byte = noise.to_le_bytes()[7];
+        for compression in COMPRESSIONS {
+            let header = header(compression);
+            let mut buffer = FrameBuffer::new(4096);
+            assert!(matches!(buffer.pack(&header), Err(ImageError::FrameEmpty)));
+            commit(&mut buffer, 0, &[7; 4]).unwrap();
+            let packed = buffer.pack(&header).unwrap();
+            assert_eq!(packed.is_compressed, compression != Compression::None);
+            assert_eq!(packed.sealed_length() < 4096, packed.is_compressed);
+            let mut noise = FrameBuffer::new(4096);
+            fill(&mut noise, true);
+            let packed = noise.pack(&header).unwrap();
+            assert!(!packed.is_compressed && packed.sealed_length() as usize == FRAME_LIMIT + TAG_LENGTH);
         }
-        let mut random = FrameBuffer::new(4096);
-        random.space()[..4096].copy_from_slice(&buffer.space()[..4096]);
-        random.commit(0, 4096).unwrap();
-        let packed = random.pack(Compression::Lz4).unwrap();
-        assert!(!packed.lz4 && packed.sealed_length() == 4096 + 16);
     }
 
     #[test]
-    fn buffers_of_a_thread_take_less_than_two_and_a_half_mib() {
-        let writing = FrameBuffer::new(4096);
-        assert!(writing.plain.capacity() + writing.compressed.capacity() + (1 << 15) < 5 << 19);
-        let reading = ReadBuffer::new();
-        assert!(reading.plain.capacity() + reading.sealed.capacity() < 5 << 19);
+    fn a_context_compresses_as_before_after_memory_that_it_could_not_compress() {
+        for compression in [Compression::Lz4, Compression::Zstd] {
+            let mut buffer = FrameBuffer::new(4096);
+            let mut lengths = Vec::new();
+            for with_noise in [false, true, false] {
+                fill(&mut buffer, with_noise);
+                lengths.push(buffer.pack(&header(compression)).unwrap().sealed_length());
+                (buffer.filled, buffer.end) = (0, 0);
+            }
+            assert_eq!(lengths[0], lengths[2]);
+            assert!(lengths[0] < lengths[1]);
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_of_the_memory_before_it_is_compressed_and_made_only_if_asked_for() {
+        for compression in COMPRESSIONS {
+            let mut buffer = FrameBuffer::new(4096);
+            commit(&mut buffer, 0, &[7, 0, 8]).unwrap();
+            let expected = digest(&[[7; 4096], [8; 4096]].concat());
+            let with = sample::header_of(Cipher::default(), compression, true);
+            assert_eq!(buffer.pack(&with).unwrap().digest, Some(expected));
+            assert_eq!(buffer.pack(&header(compression)).unwrap().digest, None);
+        }
+    }
+
+    #[test]
+    fn buffers_of_a_thread_that_writes_take_less_than_three_mib_and_without_zstd_two_and_a_half() {
+        for (compression, limit) in
+            [(Compression::None, 5 << 18), (Compression::Lz4, 5 << 19), (Compression::Zstd, 3 << 20)]
+        {
+            let mut buffer = FrameBuffer::new(4096);
+            for with_noise in [false, true] {
+                fill(&mut buffer, with_noise);
+                buffer.pack(&header(compression)).unwrap();
+                (buffer.filled, buffer.end) = (0, 0);
+            }
+            let memory = buffer.plain.capacity() + buffer.compressor.memory();
+            assert!(memory < limit, "{}: {memory}", compression.name());
+        }
     }
 }

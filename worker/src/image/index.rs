@@ -3,28 +3,30 @@
 //! An [`Index`] exists only if every rule of doc/image-format.md holds for it, whether it was read
 //! from a file or is about to be written: both come through [`Parts::check`].
 
-use super::header::{Compression, HEADER_LENGTH, Header};
+use super::checksum::{Digest, checksum};
+use super::header::{HEADER_LENGTH, Header};
 use super::{FRAME_LIMIT, ImageError, TAG_LENGTH};
+use memcr_protocol::image::{Checksum, Compression};
 use memcr_protocol::parasite::Range;
 
 /// What an image holds, in full. Sizes are bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Frames.
-    pub frames: u64,
+    pub(crate) frames: u64,
     /// Pages, those of zeros included.
-    pub pages: u64,
+    pub(crate) pages: u64,
     /// Pages of zeros, which take no bytes in the file.
-    pub zero_pages: u64,
+    pub(crate) zero_pages: u64,
     /// Memory in frames, before compression.
-    pub plain: u64,
+    pub(crate) plain: u64,
     /// Frames as they stand in the file.
-    pub sealed: u64,
+    pub(crate) sealed: u64,
 }
 
 /// What a range of memory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// Zeros.
     Zero,
     /// Part of a frame.
@@ -38,60 +40,68 @@ pub enum Content {
 
 /// A range of memory, of whole pages and inside one guarded mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// First byte.
-    pub address: u64,
+    pub(crate) address: u64,
     /// Length in bytes.
-    pub length: u64,
+    pub(crate) length: u64,
     /// What it holds.
-    pub content: Content,
+    pub(crate) content: Content,
 }
 
 /// Where a frame stands in the file. Lengths and offsets are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameEntry {
+pub(crate) struct FrameEntry {
     offset: u64,
     sealed_length: u32,
     plain_length: u32,
+    digest: Option<Digest>,
     /// Number of its extents and of those of all frames before it.
     extents_end: usize,
 }
 
 impl FrameEntry {
     /// An entry before it is checked and has its place.
-    pub(super) fn new(sealed_length: u32, plain_length: u32) -> Self {
-        Self { offset: 0, sealed_length, plain_length, extents_end: 0 }
+    pub(super) fn new(sealed_length: u32, plain_length: u32, digest: Option<Digest>) -> Self {
+        Self { offset: 0, sealed_length, plain_length, digest, extents_end: 0 }
     }
 
     /// Where it begins in the file.
     #[must_use]
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Bytes it takes in the file.
     #[must_use]
-    pub fn sealed_length(&self) -> u32 {
+    pub(crate) fn sealed_length(&self) -> u32 {
         self.sealed_length
     }
 
     /// Bytes of memory in it.
     #[must_use]
-    pub fn plain_length(&self) -> u32 {
+    pub(crate) fn plain_length(&self) -> u32 {
         self.plain_length
+    }
+
+    /// MD5 of the memory in it, in an image with checksums.
+    #[must_use]
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.digest
     }
 
     /// Whether it is not compressed.
     #[must_use]
-    pub fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         u64::from(self.sealed_length) == u64::from(self.plain_length) + TAG_LENGTH as u64
     }
 }
 
 /// The index of an image. All of its rules are known to hold.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Index {
+pub(crate) struct Index {
     page_size: u32,
+    has_checksums: bool,
     totals: Totals,
     mappings: Vec<Range>,
     frames: Vec<FrameEntry>,
@@ -103,44 +113,43 @@ pub struct Index {
 impl Index {
     /// What the image holds, in full.
     #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         self.totals
     }
 
     /// The mappings to be guarded, ascending and apart.
     #[must_use]
-    pub fn mappings(&self) -> &[Range] {
+    pub(crate) fn mappings(&self) -> &[Range] {
         &self.mappings
     }
 
     /// The frames by their numbers.
     #[must_use]
-    pub fn frames(&self) -> &[FrameEntry] {
+    pub(crate) fn frames(&self) -> &[FrameEntry] {
         &self.frames
     }
 
     /// All memory in the image, ascending and apart.
     #[must_use]
-    pub fn extents(&self) -> &[Extent] {
+    pub(crate) fn extents(&self) -> &[Extent] {
         &self.extents
     }
 
+    /// The checksum of the memory in frames, in an image with checksums.
+    #[must_use]
+    pub(crate) fn checksum(&self) -> Option<Checksum> {
+        let digests = self.frames.iter().filter_map(FrameEntry::digest);
+        self.has_checksums.then(|| checksum(digests))
+    }
+
     /// The memory that is all zeros, ascending.
-    pub fn zeros(&self) -> impl Iterator<Item = Range> + '_ {
+    pub(crate) fn zeros(&self) -> impl Iterator<Item = Range> + '_ {
         let zeros = self.extents.iter().filter(|extent| extent.content == Content::Zero);
         zeros.map(|extent| Range { address: extent.address, length: extent.length })
     }
 
-    /// The extent that holds `address`.
-    #[must_use]
-    pub fn find(&self, address: u64) -> Option<&Extent> {
-        let after = self.extents.partition_point(|extent| extent.address <= address);
-        let extent = self.extents.get(after.checked_sub(1)?)?;
-        (address - extent.address < extent.length).then_some(extent)
-    }
-
     /// The extents of a frame, ascending; none if there is no such frame.
-    pub fn extents_of(&self, frame: u32) -> impl Iterator<Item = &Extent> {
+    pub(crate) fn extents_of(&self, frame: u32) -> impl Iterator<Item = &Extent> {
         let frame = frame as usize;
         let end = self.frames.get(frame).map_or(0, |entry| entry.extents_end);
         let start = frame.checked_sub(1).and_then(|before| self.frames.get(before));
@@ -151,7 +160,11 @@ impl Index {
 
     /// The pieces of a frame's memory (as `Image::read_frame` gives it) and the addresses where
     /// they belong.
-    pub fn pieces<'a>(&'a self, frame: u32, memory: &'a [u8]) -> impl Iterator<Item = (u64, &'a [u8])> {
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        frame: u32,
+        memory: &'a [u8],
+    ) -> impl Iterator<Item = (u64, &'a [u8])> {
         let mut rest = memory;
         self.extents_of(frame).map_while(move |extent| {
             let (piece, after) = rest.split_at_checked(usize::try_from(extent.length).ok()?)?;
@@ -162,13 +175,13 @@ impl Index {
 
     /// Size of the pages in bytes.
     #[must_use]
-    pub fn page_size(&self) -> u32 {
+    pub(crate) fn page_size(&self) -> u32 {
         self.page_size
     }
 
     /// Where the last frame ends in the file.
     #[must_use]
-    pub fn frames_end(&self) -> u64 {
+    pub(crate) fn frames_end(&self) -> u64 {
         HEADER_LENGTH as u64 + self.totals.sealed
     }
 }
@@ -199,7 +212,8 @@ impl Parts {
         let by_frame = self.order_by_frame()?;
         let Self { mappings, frames, extents } = self;
         let totals = totals(&extents, frames.len(), sealed, page);
-        Ok(Index { page_size: header.page_size(), totals, mappings, frames, extents, by_frame })
+        let (page_size, has_checksums) = (header.page_size(), header.has_checksums());
+        Ok(Index { page_size, has_checksums, totals, mappings, frames, extents, by_frame })
     }
 
     /// Checks the extents and gives each its position in its frame: memory fills a frame in
@@ -304,6 +318,9 @@ fn place_frames(frames: &mut [FrameEntry], header: &Header) -> Result<u64, Image
             && header.compression() != Compression::None;
         if !compressed && !entry.is_stored() {
             return Err(ImageError::FrameSealedLength { frame: number, sealed, plain });
+        }
+        if entry.digest.is_some() != header.has_checksums() {
+            return Err(ImageError::FrameForeign { frame: number });
         }
         entry.offset = offset;
         // can't overflow: 2^32 frames of at most 2^20 + 16 bytes

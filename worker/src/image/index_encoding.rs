@@ -4,20 +4,21 @@
 //! three or four bytes and none can be out of order.
 
 use super::ImageError;
+use super::checksum::Digest;
 use super::encoding::{Fields, put_number};
 use super::header::Header;
 use super::index::{Content, Extent, FrameEntry, Index, Parts, Totals};
 use memcr_protocol::parasite::Range;
 
 /// Bytes of an index at most, before it is sealed.
-pub const INDEX_LIMIT: usize = 256 << 20;
+pub(crate) const INDEX_LIMIT: usize = 256 << 20;
 
 impl Index {
     /// The bytes of the index; each index has exactly one encoding.
     ///
     /// # Errors
     /// [`ImageError::IndexTooLong`] beyond [`INDEX_LIMIT`].
-    pub fn encode(&self) -> Result<Vec<u8>, ImageError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, ImageError> {
         let page = u64::from(self.page_size());
         let Totals { frames, pages, zero_pages, plain, sealed } = self.totals();
         let (mappings, extents) = (self.mappings().len() as u64, self.extents().len() as u64);
@@ -32,6 +33,7 @@ impl Index {
         for frame in self.frames() {
             put_number(&mut bytes, u64::from(frame.plain_length()) / page);
             put_number(&mut bytes, frame.sealed_length().into());
+            bytes.extend(frame.digest().iter().flatten());
         }
         before = 0;
         for extent in self.extents() {
@@ -54,8 +56,12 @@ impl Index {
     ///
     /// # Errors
     /// An [`ImageError`] for each way in which they can be wrong.
-    pub fn decode(bytes: &[u8], header: &Header) -> Result<Self, ImageError> {
-        let mut decoder = Decoder { fields: Fields::new(bytes), page: header.page_size().into() };
+    pub(crate) fn decode(bytes: &[u8], header: &Header) -> Result<Self, ImageError> {
+        let mut decoder = Decoder {
+            fields: Fields::new(bytes),
+            page: header.page_size().into(),
+            has_checksums: header.has_checksums(),
+        };
         let said = Totals {
             frames: decoder.fixed()?,
             pages: decoder.fixed()?,
@@ -65,9 +71,10 @@ impl Index {
         };
         let (mappings, extents) = (decoder.fixed()?, decoder.fixed()?);
         let mut before = 0;
+        let least = if header.has_checksums() { 2 + size_of::<Digest>() } else { 2 };
         let parts = Parts {
             mappings: decoder.list("mappings", mappings, 2, |decoder| decoder.range(&mut before))?,
-            frames: decoder.list("frames", said.frames, 2, Decoder::frame)?,
+            frames: decoder.list("frames", said.frames, least, Decoder::frame)?,
             extents: {
                 before = 0;
                 decoder.list("extents", extents, 3, |decoder| decoder.extent(&mut before))?
@@ -105,6 +112,7 @@ fn compare(said: Totals, found: Totals) -> Result<(), ImageError> {
 struct Decoder<'a> {
     fields: Fields<'a>,
     page: u64,
+    has_checksums: bool,
 }
 
 impl Decoder<'_> {
@@ -164,9 +172,13 @@ impl Decoder<'_> {
     fn frame(&mut self) -> Result<FrameEntry, ImageError> {
         let pages = self.number()?;
         let sealed = self.number()?;
+        let digest = match self.has_checksums {
+            true => Some(self.fields.take().ok_or_else(|| self.malformed())?),
+            false => None,
+        };
         let plain = pages.checked_mul(self.page).and_then(|plain| u32::try_from(plain).ok());
         match (plain, u32::try_from(sealed)) {
-            (Some(plain), Ok(sealed)) => Ok(FrameEntry::new(sealed, plain)),
+            (Some(plain), Ok(sealed)) => Ok(FrameEntry::new(sealed, plain, digest)),
             _ => Err(self.malformed()),
         }
     }
@@ -184,8 +196,10 @@ impl Decoder<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::checksum::checksum;
     use super::super::sample;
     use super::*;
+    use memcr_protocol::image::{Cipher, Compression};
     use proptest::prelude::*;
 
     /// An index of two mappings, two frames and three extents, its numbers in this order: totals
@@ -291,18 +305,40 @@ mod tests {
         assert!(matches!(error, ImageError::FrameSealedLength { frame: 1, .. }));
     }
 
+    #[test]
+    fn the_checksum_of_a_frame_stands_behind_its_lengths_and_only_if_the_header_says_so() {
+        let header = sample::header_of(Cipher::default(), Compression::Lz4, true);
+        let fixed_part = bytes(&fixed(), &LISTS[..4]);
+        let numbers = |numbers: &[u64]| bytes(&fixed(), numbers)[56..].to_vec();
+        let frames = [numbers(&LISTS[4..6]), vec![0x11; 16], numbers(&LISTS[6..8]), vec![0x22; 16]].concat();
+        let whole = [fixed_part, frames, numbers(&LISTS[8..])].concat();
+        let index = Index::decode(&whole, &header).unwrap();
+        let digests: Vec<_> = index.frames().iter().map(FrameEntry::digest).collect();
+        assert_eq!(digests, [Some([0x11; 16]), Some([0x22; 16])]);
+        assert_eq!(index.checksum(), Some(checksum([[0x11; 16], [0x22; 16]])));
+        assert_eq!(index.encode().unwrap(), whole);
+        for length in 0..whole.len() {
+            assert!(Index::decode(&whole[..length], &header).is_err(), "{length}");
+        }
+        assert!(Index::decode(&whole, &sample::header()).is_err());
+        assert!(Index::decode(&bytes(&fixed(), &LISTS), &header).is_err());
+        assert_eq!(decode(&fixed(), &LISTS).unwrap().checksum(), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_and_those_accepted_encode_to_themselves(
             alterations in proptest::collection::vec((0_usize..100, any::<u8>()), 0..4),
             tail in proptest::collection::vec(any::<u8>(), 0..8),
+            has_checksums: bool,
         ) {
+            let header = sample::header_of(Cipher::default(), Compression::Lz4, has_checksums);
             let mut bytes = bytes(&fixed(), &LISTS);
             for (position, value) in alterations {
                 bytes.get_mut(position).into_iter().for_each(|byte| *byte = value);
             }
             bytes.extend(tail);
-            if let Ok(index) = Index::decode(&bytes, &sample::header()) {
+            if let Ok(index) = Index::decode(&bytes, &header) {
                 prop_assert_eq!(index.encode().unwrap(), bytes);
             }
         }

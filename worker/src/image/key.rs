@@ -8,14 +8,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 ///
 /// Its bytes stay at one address while the key itself is moved about, so that they can be locked
 /// into memory (see [`Key::bytes`]).
-pub struct Key(Box<KeyBytes>);
+pub(crate) struct Key(Box<KeyBytes>);
 
 impl Key {
     /// A fresh key from the kernel's random numbers.
     ///
     /// # Errors
     /// [`ImageError::Random`] when the kernel gives none.
-    pub fn random() -> Result<Self, ImageError> {
+    pub(crate) fn random() -> Result<Self, ImageError> {
         let mut key = Self::blank();
         SystemRandom::new().fill(&mut key.0.0).map_err(|_| ImageError::Random)?;
         Ok(key)
@@ -24,7 +24,7 @@ impl Key {
     /// The key that was left in a deposit.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "the caller's copy is to be wiped")]
-    pub fn from_bytes(bytes: KeyBytes) -> Self {
+    pub(crate) fn from_bytes(bytes: KeyBytes) -> Self {
         let mut key = Self::blank();
         key.0.0.copy_from_slice(&bytes.0);
         key
@@ -32,13 +32,13 @@ impl Key {
 
     /// A copy for the deposit; it wipes itself too.
     #[must_use]
-    pub fn to_deposit(&self) -> KeyBytes {
+    pub(crate) fn to_deposit(&self) -> KeyBytes {
         KeyBytes(self.0.0)
     }
 
     /// The bytes, at the address where they stay as long as the key lives: for mlock.
     #[must_use]
-    pub fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0.0
     }
 

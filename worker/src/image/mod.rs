@@ -1,11 +1,12 @@
-//! The image: the file that holds the memory of a sleeping process, encrypted and authenticated.
+//! The image: the file that holds the memory of a sleeping process, authenticated and, by default, encrypted.
 //!
 //! doc/image-format.md is the format byte by byte. [`ImageWriter`] writes one, from several threads
 //! if need be; [`Image`] authenticates header and index when it is opened and each frame before a
 //! byte of it is given out.
 
 mod builder;
-mod cipher;
+mod checksum;
+mod compress;
 mod encoding;
 mod error;
 mod file;
@@ -14,7 +15,9 @@ mod header;
 mod index;
 mod index_encoding;
 mod key;
+mod read_buffer;
 mod reader;
+mod sealer;
 mod trailer;
 mod writer;
 mod zero;
@@ -28,19 +31,20 @@ mod tamper_tests;
 #[cfg(test)]
 mod vector_tests;
 
-pub use builder::IndexBuilder;
-pub use cipher::{Cipher, TAG_LENGTH};
-pub use error::{ImageError, Part};
-pub use file::ImageFile;
-pub use frame::{FrameBuffer, ReadBuffer, WrittenFrame};
-pub use header::{BootId, Compression, Encryption, HEADER_LENGTH, Header, Target};
-pub use index::{Content, Extent, FrameEntry, Index, Totals};
-pub use index_encoding::INDEX_LIMIT;
-pub use key::Key;
-pub use reader::Image;
-pub use trailer::TRAILER_LENGTH;
-pub use writer::ImageWriter;
-pub use zero::is_zero;
+pub(crate) use builder::IndexBuilder;
+pub(crate) use error::{ImageError, Part};
+pub(crate) use file::ImageFile;
+pub(crate) use frame::{FrameBuffer, WrittenFrame};
+pub(crate) use header::{BootId, Header, Target};
+pub(crate) use index::{Index, Totals};
+pub(crate) use index_encoding::INDEX_LIMIT;
+pub(crate) use key::Key;
+pub(crate) use read_buffer::ReadBuffer;
+pub(crate) use reader::Image;
+pub(crate) use sealer::TAG_LENGTH;
+pub(crate) use trailer::TRAILER_LENGTH;
+pub(crate) use writer::ImageWriter;
+pub(crate) use zero::is_zero;
 
 /// Memory in one frame at most, in bytes before compression.
-pub const FRAME_LIMIT: usize = 1 << 20;
+pub(crate) const FRAME_LIMIT: usize = 1 << 20;

@@ -1,20 +1,25 @@
 //! Reading an image: header and index are authenticated when it is opened, each frame when it is
 //! read. What fails is read once more, from the medium if the kernel can be moved to that.
 
-use super::cipher::{Cipher, Kind};
-use super::frame::Opened;
+use super::checksum::{Digest, checksum};
 use super::header::{HEADER_LENGTH, Header};
 use super::index::FrameEntry;
+use super::read_buffer::Opened;
+use super::sealer::{Kind, Sealer};
 use super::{
     INDEX_LIMIT, ImageError, ImageFile, Index, Key, Part, ReadBuffer, TAG_LENGTH, TRAILER_LENGTH, trailer,
 };
+use memcr_protocol::image::Checksum;
+use std::sync::OnceLock;
 
 /// An image whose header and index are genuine. Threads share it by reference.
-pub struct Image<F> {
+pub(crate) struct Image<F> {
     file: F,
     header: Header,
-    cipher: Cipher,
+    sealer: Sealer,
     index: Index,
+    /// Of the memory of the frames as they were read, in an image with checksums.
+    digests: Vec<OnceLock<Digest>>,
 }
 
 impl<F: ImageFile> Image<F> {
@@ -22,39 +27,54 @@ impl<F: ImageFile> Image<F> {
     ///
     /// # Errors
     /// Any [`ImageError`] that says what is wrong with it.
-    pub fn open(file: F, key: &Key) -> Result<Self, ImageError> {
+    pub(crate) fn open(file: F, key: &Key) -> Result<Self, ImageError> {
         let opened = open_once(&file, key).or_else(|_| {
             file.drop_cache(0, file.length().unwrap_or(0));
             open_once(&file, key)
         });
-        let (header, cipher, index) = opened?;
-        Ok(Self { file, header, cipher, index })
+        let (header, sealer, index) = opened?;
+        let digests = index.frames().iter().filter(|_| header.has_checksums()).map(|_| OnceLock::new());
+        let digests = digests.collect();
+        Ok(Self { file, header, sealer, index, digests })
     }
 
     /// The header: the caller compares its target with the process at hand.
     #[must_use]
-    pub fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
     /// The index.
     #[must_use]
-    pub fn index(&self) -> &Index {
+    pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The cipher, for locking it into memory.
+    /// The sealer, for locking its key into memory.
     #[must_use]
-    pub fn cipher(&self) -> &Cipher {
-        &self.cipher
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// The checksum of all memory in frames, made anew from what was read: known once every frame was, if the
+    /// image has checksums.
+    #[must_use]
+    pub(crate) fn checksum(&self) -> Option<Checksum> {
+        let digests: Option<Vec<Digest>> = self.digests.iter().map(|digest| digest.get().copied()).collect();
+        digests.filter(|_| self.header.has_checksums()).map(checksum)
     }
 
     /// The memory in a frame: `Index::pieces` says where it belongs. It is known to be genuine.
     ///
     /// # Errors
     /// [`ImageError::NoSuchFrame`]; after the second attempt [`ImageError::Read`],
-    /// [`ImageError::Authentication`] or [`ImageError::Decompress`].
-    pub fn read_frame<'b>(&self, number: u32, buffer: &'b mut ReadBuffer) -> Result<&'b [u8], ImageError> {
+    /// [`ImageError::Authentication`], [`ImageError::Decompress`], [`ImageError::DecompressorMemory`] or
+    /// [`ImageError::Checksum`].
+    pub(crate) fn read_frame<'b>(
+        &self,
+        number: u32,
+        buffer: &'b mut ReadBuffer,
+    ) -> Result<&'b [u8], ImageError> {
         let frames = self.index.frames();
         let entry = frames.get(number as usize);
         let entry = entry.ok_or(ImageError::NoSuchFrame { frame: number, frames: frames.len() })?;
@@ -62,7 +82,12 @@ impl<F: ImageFile> Image<F> {
             self.file.drop_cache(entry.offset(), entry.sealed_length().into());
             self.read_frame_once(number, entry, buffer)
         });
-        Ok(buffer.memory(&opened?, entry))
+        let opened = opened?;
+        if let Some((slot, digest)) = self.digests.get(number as usize).zip(opened.digest) {
+            // a frame that is read again gives the same one
+            let _ = slot.set(digest);
+        }
+        Ok(buffer.memory(&opened, entry))
     }
 
     fn read_frame_once(
@@ -72,11 +97,11 @@ impl<F: ImageFile> Image<F> {
         buffer: &mut ReadBuffer,
     ) -> Result<Opened, ImageError> {
         read(&self.file, Part::Frame(number), buffer.sealed(entry), entry.offset())?;
-        buffer.open(number, entry, &self.cipher)
+        buffer.open(number, entry, &self.sealer, &self.header)
     }
 }
 
-fn open_once<F: ImageFile>(file: &F, key: &Key) -> Result<(Header, Cipher, Index), ImageError> {
+fn open_once<F: ImageFile>(file: &F, key: &Key) -> Result<(Header, Sealer, Index), ImageError> {
     let length = file.length().map_err(|cause| ImageError::Length { cause })?;
     let least = (HEADER_LENGTH + TAG_LENGTH + TRAILER_LENGTH) as u64;
     if length < least {
@@ -85,21 +110,21 @@ fn open_once<F: ImageFile>(file: &F, key: &Key) -> Result<(Header, Cipher, Index
     let mut bytes = [0; HEADER_LENGTH];
     read(file, Part::Header, &mut bytes, 0)?;
     let header = Header::decode(&bytes)?;
-    let cipher = Cipher::new(key, &header)?;
+    let sealer = Sealer::new(key, &header)?;
 
     let end = length - TRAILER_LENGTH as u64;
     let mut bytes = [0; TRAILER_LENGTH];
     read(file, Part::Trailer, &mut bytes, end)?;
-    let index_length = trailer::open(&cipher, &mut bytes, end)?;
-    let index = read_index(file, &header, &cipher, end, index_length)?;
-    Ok((header, cipher, index))
+    let index_length = trailer::open(&sealer, &mut bytes, end)?;
+    let index = read_index(file, &header, &sealer, end, index_length)?;
+    Ok((header, sealer, index))
 }
 
 /// Reads the index, which takes the `length` bytes before `end`.
 fn read_index<F: ImageFile>(
     file: &F,
     header: &Header,
-    cipher: &Cipher,
+    sealer: &Sealer,
     end: u64,
     length: u64,
 ) -> Result<Index, ImageError> {
@@ -111,7 +136,7 @@ fn read_index<F: ImageFile>(
     sealed.resize(reserved, 0);
     let offset = end - length;
     read(file, Part::Index, &mut sealed, offset)?;
-    let index = Index::decode(cipher.open(Kind::Index, &mut sealed, offset)?, header)?;
+    let index = Index::decode(sealer.open(Kind::Index, &mut sealed, offset)?, header)?;
     match index.frames_end() {
         frames_end if frames_end == offset => Ok(index),
         frames_end => Err(ImageError::FramesEnd { end: frames_end, index: offset }),

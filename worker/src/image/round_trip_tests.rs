@@ -1,9 +1,10 @@
 //! What is written is read back, by one thread or several.
 
-use super::sample::{self, MemoryFile, PAGE, memory, read_back};
+use super::sample::{self, Memory, MemoryFile, PAGE, memory, read_back};
 use super::{
-    Content, FrameBuffer, Image, ImageError, ImageWriter, IndexBuilder, Key, Part, ReadBuffer, WrittenFrame,
+    FrameBuffer, Header, Image, ImageError, ImageWriter, IndexBuilder, Key, Part, ReadBuffer, WrittenFrame,
 };
+use memcr_protocol::image::{Cipher, Compression};
 use memcr_protocol::parasite::Range;
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -23,10 +24,12 @@ proptest! {
     fn any_memory_comes_back_as_it_was(
         pages in proptest::collection::btree_map(0_u64..2000, (any::<u8>(), any::<u64>()), 0..60),
         pages_a_frame in 1_usize..20,
-        compressed: bool,
+        cipher in proptest::sample::select(&sample::CIPHERS[..]),
+        compression in proptest::sample::select(&sample::COMPRESSIONS[..]),
+        checksum: bool,
     ) {
         let memory = pages.into_iter().map(|(at, (kind, seed))| (at * PAGE, sample::page(kind, seed))).collect();
-        let header = if compressed { sample::header() } else { sample::stored_header() };
+        let header = sample::header_of(cipher, compression, checksum);
         let key = Key::random().unwrap();
         let (bytes, written) = sample::image(&key, header.clone(), &memory, pages_a_frame);
 
@@ -39,17 +42,15 @@ proptest! {
         let totals = written.totals();
         prop_assert_eq!((totals.pages, totals.zero_pages), (memory.len() as u64, zeros));
         prop_assert_eq!(totals.plain, (memory.len() as u64 - zeros) * PAGE);
-        for address in memory.keys() {
-            let extent = written.find(*address).unwrap();
-            prop_assert!((extent.address..extent.address + extent.length).contains(address));
-        }
+        prop_assert_eq!(image.checksum(), written.checksum());
+        prop_assert_eq!(image.checksum().is_some(), checksum);
     }
 }
 
 #[test]
 fn an_image_of_nothing_can_be_read() {
     let key = Key::random().unwrap();
-    let (bytes, _) = sample::image(&key, sample::header(), &sample::Memory::new(), 1);
+    let (bytes, _) = sample::image(&key, sample::header(), &Memory::new(), 1);
     let image = Image::open(MemoryFile::of(bytes), &key).unwrap();
     assert_eq!(image.index().totals(), super::Totals::default());
     assert!(matches!(
@@ -60,11 +61,17 @@ fn an_image_of_nothing_can_be_read() {
 
 #[test]
 fn several_threads_write_and_read_one_file() {
+    for compression in sample::COMPRESSIONS {
+        several_threads_write_and_read(sample::header_of(Cipher::default(), compression, true));
+    }
+}
+
+fn several_threads_write_and_read(header: Header) {
     const THREADS: u64 = 4;
     const PAGES: u64 = 3000;
     let key = Key::random().unwrap();
     let file = tempfile::tempfile().unwrap();
-    let writer = ImageWriter::create(&file, &key, sample::header()).unwrap();
+    let writer = ImageWriter::create(&file, &key, header).unwrap();
     let builder = Mutex::new(IndexBuilder::new());
     builder.lock().unwrap().add_mapping(ALL);
     thread::scope(|scope| {
@@ -74,9 +81,8 @@ fn several_threads_write_and_read_one_file() {
                 let numbers = (0..PAGES).map(|number| number * THREADS + thread);
                 let memory =
                     numbers.map(|number| (number * PAGE, sample::page(number as u8, number))).collect();
-                let mut own = IndexBuilder::new();
-                sample::write_pages(writer, &memory, 100, &mut own).unwrap();
-                builder.lock().unwrap().append(own);
+                let written = sample::write_pages(writer, &memory, 100).unwrap();
+                written.add_to(&mut builder.lock().unwrap());
             });
         }
     });
@@ -85,6 +91,7 @@ fn several_threads_write_and_read_one_file() {
     assert_eq!(index.totals().pages, THREADS * PAGES);
 
     let image = Image::open(&file, &key).unwrap();
+    assert_eq!(image.checksum(), None);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -97,28 +104,55 @@ fn several_threads_write_and_read_one_file() {
             });
         }
     });
+    assert_eq!(image.checksum(), index.checksum());
 }
 
 #[test]
-fn any_frame_can_be_read_alone_and_by_address() {
+fn any_frame_can_be_read_alone_and_the_checksum_is_known_only_once_all_were() {
     let key = Key::random().unwrap();
     let memory = memory();
-    let (bytes, _) = sample::image(&key, sample::header(), &memory, 2);
-    let image = Image::open(MemoryFile::of(bytes), &key).unwrap();
     let mut buffer = ReadBuffer::new();
-    for (address, page) in memory.iter().rev() {
-        let extent = image.index().find(*address).unwrap();
-        match extent.content {
-            Content::Zero => assert!(super::is_zero(page)),
-            Content::Frame { number, position } => {
-                let plain = image.read_frame(number, &mut buffer).unwrap();
-                let start = position as usize + (address - extent.address) as usize;
-                assert_eq!(&plain[start..][..page.len()], page);
+    for header in sample::headers() {
+        let has_checksums = header.has_checksums();
+        let (bytes, written) = sample::image(&key, header, &memory, 2);
+        let image = Image::open(MemoryFile::of(bytes), &key).unwrap();
+        for number in (0..written.frames().len() as u32).rev() {
+            assert_eq!(image.checksum(), None);
+            let plain = image.read_frame(number, &mut buffer).unwrap();
+            for (address, piece) in written.pieces(number, plain) {
+                for (position, page) in (0..).zip(piece.chunks(PAGE as usize)) {
+                    assert_eq!(page, memory[&(address + position * PAGE)]);
+                }
             }
         }
+        assert_eq!(image.checksum(), written.checksum());
+        assert_eq!(image.checksum().is_some(), has_checksums);
     }
-    for outside in [0, 15 * PAGE, 20 * PAGE, 100 * PAGE, u64::MAX] {
-        assert_eq!(image.index().find(outside), None);
+}
+
+#[test]
+fn the_checksum_depends_on_the_memory_alone() {
+    let checksum = |header, memory: Memory| {
+        sample::image(&Key::random().unwrap(), header, &memory, 2).1.checksum().unwrap()
+    };
+    let one = checksum(sample::header_of(Cipher::None, Compression::None, true), memory());
+    for header in sample::headers().filter(Header::has_checksums) {
+        assert_eq!(checksum(header, memory()), one);
+    }
+    let mut other = memory();
+    other.get_mut(&(16 * PAGE)).unwrap()[5] ^= 1;
+    assert_ne!(checksum(sample::header_of(Cipher::None, Compression::None, true), other), one);
+}
+
+#[test]
+fn memory_is_in_the_file_as_it_was_only_without_cipher_and_compression() {
+    let text: Memory = (0..4).map(|number| (number * PAGE, sample::page(2, number))).collect();
+    for header in sample::headers() {
+        let is_clear = header.cipher() == Cipher::None && header.compression() == Compression::None;
+        let (bytes, _) = sample::image(&Key::random().unwrap(), header, &text, 4);
+        let is_there = |page: &Vec<u8>| bytes.windows(page.len()).any(|window| window == page);
+        assert_eq!(text.values().all(is_there), is_clear);
+        assert_eq!(text.values().any(is_there), is_clear);
     }
 }
 
@@ -127,12 +161,14 @@ fn equal_memory_looks_different_in_each_frame_and_never_like_itself() {
     let key = Key::random().unwrap();
     let page = sample::page(3, 5);
     let memory = (0..4).map(|number| (number * PAGE, page.clone())).collect();
-    let (bytes, index) = sample::image(&key, sample::stored_header(), &memory, 1);
-    let sealed: Vec<&[u8]> =
-        index.frames().iter().map(|frame| &bytes[frame.offset() as usize..][..PAGE as usize]).collect();
-    for (number, frame) in sealed.iter().enumerate() {
-        assert!(sealed[number + 1..].iter().all(|other| other[..16] != frame[..16]));
-        assert!(!bytes.windows(16).any(|window| window == &page[..16]));
+    for header in sample::headers().filter(|header| header.cipher() != Cipher::None) {
+        let (bytes, index) = sample::image(&key, header, &memory, 1);
+        let sealed: Vec<&[u8]> =
+            index.frames().iter().map(|frame| &bytes[frame.offset() as usize..][..PAGE as usize]).collect();
+        for (number, frame) in sealed.iter().enumerate() {
+            assert!(sealed[number + 1..].iter().all(|other| other[..16] != frame[..16]));
+            assert!(!bytes.windows(16).any(|window| window == &page[..16]));
+        }
     }
 }
 
@@ -177,11 +213,19 @@ fn the_index_must_list_exactly_the_frames_written() {
     assert!(matches!(finish(3, |frames| drop(frames.remove(1))), Err(ImageError::FrameMissing { frame: 1 })));
     let foreign = |frames: &mut Vec<WrittenFrame>| {
         let runs = vec![Range { address: 8 * PAGE, length: PAGE }];
-        frames.push(WrittenFrame { number: 1, sealed_length: 40, plain_length: PAGE as u32, runs });
+        frames.push(WrittenFrame {
+            number: 1,
+            sealed_length: 40,
+            plain_length: PAGE as u32,
+            digest: None,
+            runs,
+        });
     };
     assert!(matches!(finish(1, foreign), Err(ImageError::FrameForeign { frame: 1 })));
     let longer = |frames: &mut Vec<WrittenFrame>| frames[0].sealed_length += 1;
     assert!(matches!(finish(1, longer), Err(ImageError::FramesEnd { .. })));
+    let summed = |frames: &mut Vec<WrittenFrame>| frames[0].digest = Some([0; 16]);
+    assert!(matches!(finish(1, summed), Err(ImageError::FrameForeign { frame: 0 })));
 }
 
 #[test]

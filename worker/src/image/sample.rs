@@ -1,9 +1,10 @@
 //! Images and files for the tests of this module.
 
 use super::{
-    BootId, Compression, FrameBuffer, Header, Image, ImageError, ImageFile, ImageWriter, Index, IndexBuilder,
-    Key, ReadBuffer, Target,
+    BootId, FrameBuffer, Header, Image, ImageError, ImageFile, ImageWriter, Index, IndexBuilder, Key,
+    ReadBuffer, Target, WrittenFrame,
 };
+use memcr_protocol::image::{Cipher, Compression, ImageSettings};
 use memcr_protocol::parasite::Range;
 use std::collections::BTreeMap;
 use std::io;
@@ -11,17 +12,30 @@ use std::sync::Mutex;
 
 pub(super) const PAGE: u64 = 1024;
 
+pub(super) const CIPHERS: [Cipher; 4] =
+    [Cipher::None, Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305];
+
+pub(super) const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
 pub(super) fn header() -> Header {
-    header_of(Compression::Lz4)
+    header_of(Cipher::default(), Compression::Lz4, false)
 }
 
 pub(super) fn stored_header() -> Header {
-    header_of(Compression::None)
+    header_of(Cipher::default(), Compression::None, false)
 }
 
-fn header_of(compression: Compression) -> Header {
+pub(super) fn header_of(cipher: Cipher, compression: Compression, checksum: bool) -> Header {
     let target = Target { pid: 1234, start_time: 5678, boot_id: BootId([0xb0; 16]) };
-    Header::new(target, PAGE as u32, compression).unwrap()
+    Header::new(target, PAGE as u32, ImageSettings { cipher, checksum }, compression).unwrap()
+}
+
+/// One of each cipher with each compression, with checksums and without.
+pub(super) fn headers() -> impl Iterator<Item = Header> {
+    let pairs = CIPHERS.into_iter().flat_map(|cipher| COMPRESSIONS.map(|compression| (cipher, compression)));
+    pairs.flat_map(|(cipher, compression)| {
+        [false, true].map(|checksum| header_of(cipher, compression, checksum))
+    })
 }
 
 /// A file in memory whose reads can be made to fail.
@@ -82,14 +96,28 @@ impl ImageFile for MemoryFile {
 /// Memory by the address of each page.
 pub(super) type Memory = BTreeMap<u64, Vec<u8>>;
 
+/// What was written, for the index.
+#[derive(Default)]
+pub(super) struct Written {
+    frames: Vec<WrittenFrame>,
+    zeros: Vec<Range>,
+}
+
+impl Written {
+    pub(super) fn add_to(self, builder: &mut IndexBuilder) {
+        self.frames.into_iter().for_each(|frame| builder.add_frame(frame));
+        self.zeros.into_iter().for_each(|zero| builder.add_zero(zero));
+    }
+}
+
 /// Gathers all pages, each committed by itself, and writes a frame whenever `pages_a_frame` came
 /// together.
 pub(super) fn write_pages<F: ImageFile>(
     writer: &ImageWriter<F>,
     memory: &Memory,
     pages_a_frame: usize,
-    builder: &mut IndexBuilder,
-) -> Result<(), ImageError> {
+) -> Result<Written, ImageError> {
+    let mut written = Written::default();
     let mut buffer = FrameBuffer::new(PAGE as u32);
     let pages: Vec<_> = memory.iter().collect();
     for pages in pages.chunks(pages_a_frame) {
@@ -98,11 +126,11 @@ pub(super) fn write_pages<F: ImageFile>(
             buffer.commit(**address, page.len())?;
         }
         if !buffer.is_empty() {
-            builder.add_frame(writer.write_frame(&mut buffer)?);
+            written.frames.push(writer.write_frame(&mut buffer)?);
         }
     }
-    buffer.take_zeros().into_iter().for_each(|zero| builder.add_zero(zero));
-    Ok(())
+    written.zeros = buffer.take_zeros();
+    Ok(written)
 }
 
 /// The bytes of an image of this memory, in one mapping that begins at 0.
@@ -111,7 +139,7 @@ pub(super) fn image(key: &Key, header: Header, memory: &Memory, pages_a_frame: u
     let writer = ImageWriter::create(&file, key, header).unwrap();
     let mut builder = IndexBuilder::new();
     builder.add_mapping(Range { address: 0, length: 1 << 40 });
-    write_pages(&writer, memory, pages_a_frame, &mut builder).unwrap();
+    write_pages(&writer, memory, pages_a_frame).unwrap().add_to(&mut builder);
     let (index, length) = writer.finish(builder).unwrap();
     let bytes = file.bytes.into_inner().unwrap();
     assert_eq!(length, bytes.len() as u64);

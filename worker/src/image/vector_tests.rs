@@ -17,19 +17,20 @@ fn key() -> Key {
     Key::from_bytes(KeyBytes(counted(0x20)))
 }
 
-fn header() -> Header {
+fn header(cipher: u8) -> Header {
     let mut bytes =
-        *b"memcrimg\x01\x00\x50\x00\x01\x00\x00\x00\x00\x04\x00\x00\xd2\x04\x00\x00\x2e\x16\0\0\0\0\0\0\
+        *b"memcrimg\x02\x00\x50\x00\x00\x00\x01\x00\x00\x04\x00\x00\xd2\x04\x00\x00\x2e\x16\0\0\0\0\0\0\
         ................................................";
+    bytes[12] = cipher;
     bytes[32..48].copy_from_slice(&counted::<16>(0xb0));
     bytes[48..].copy_from_slice(&counted::<32>(0x00));
     Header::decode(&bytes).unwrap()
 }
 
 /// Two frames: page 16 of bytes 0, 1, 2...; page 18 of bytes 0x55. Page 17 is zeros.
-fn image() -> Vec<u8> {
+fn image(cipher: u8) -> Vec<u8> {
     let file = MemoryFile::default();
-    let writer = ImageWriter::create(&file, &key(), header()).unwrap();
+    let writer = ImageWriter::create(&file, &key(), header(cipher)).unwrap();
     let mut builder = IndexBuilder::new();
     builder.add_mapping(Range { address: 15 * 1024, length: 8 * 1024 });
     let mut buffer = FrameBuffer::new(PAGE);
@@ -50,23 +51,43 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// SHA-256 of the file by the number of its cipher.
+const FILES: [&str; 4] = [
+    "24c3dbfcf0120c0671a1442a25da3e28290583939955c00bc4fcf5d93744dc6e",
+    "c04ad2d8b87ec4141a14143b95d7d12ca3f629666c033b244440d25e9763c61a",
+    "eb13cc78209e04e313584e7b4ea1dec838cb4d217895794e87338aa6ed6cf4e5",
+    "d48278c665907b54a877da557f7c12d63db4811bbc92ac1728d2a02ce22a165b",
+];
+
 #[test]
 fn the_image_of_the_specification_is_written_byte_by_byte() {
-    let bytes = image();
-    assert_eq!(bytes.len(), 2281);
-    assert_eq!(hex(&bytes[80..96]), "46f08a13760782505a057b84bae459ff");
-    assert_eq!(hex(&bytes[2249..]), "f0628968ee6ecf7733393da1eefc8343e2c975b6fdb472af6d656d6372656e64");
-    let sum = hex(digest(&SHA256, &bytes).as_ref());
-    assert_eq!(sum, "ebd244c63a5eb49bcbe4770e561593789083354656f69d1cf6ddee49f41a1cb7");
+    for (cipher, expected) in (0..).zip(FILES) {
+        let bytes = image(cipher);
+        assert_eq!(bytes.len(), 2313);
+        assert_eq!(hex(digest(&SHA256, &bytes).as_ref()), expected, "cipher {cipher}");
+    }
+    let bytes = image(2);
+    assert_eq!(hex(&bytes[80..96]), "ec0ebf2c703974a06cb1a6c813e66b4f");
+    assert_eq!(hex(&bytes[2281..]), "c1df82a788faede96d896cdd44777c2cb9879a5de1b7ca166d656d6372656e64");
+    let bytes = image(0);
+    assert_eq!(bytes[80..80 + 1024], counted::<1024>(0));
+    let index = "020000000000000003000000000000000100000000000000000800000000000020080000000000000100\
+                 00000000000003000000000000000f08019008b2ea9f7fcea831a4a63b213f41a8855b0190085f6d5107\
+                 656412e073fc755b1c69fdb2100101000100000102";
+    assert_eq!(hex(&bytes[2160..2265]), index);
+    assert_eq!(hex(&bytes[2281..]), "79000000000000002d64b7cb0fdb8d397c9c6548b0f74ad16d656d6372656e64");
 }
 
 #[test]
 fn the_image_of_the_specification_is_read() {
-    let image = Image::open(MemoryFile::of(image()), &key()).unwrap();
-    assert_eq!(image.header().target().pid, 1234);
-    let mut buffer = ReadBuffer::new();
-    assert_eq!(image.read_frame(0, &mut buffer).unwrap(), counted::<1024>(0));
-    assert_eq!(image.read_frame(1, &mut buffer).unwrap(), [0x55; 1024]);
-    let zeros: Vec<Range> = image.index().zeros().collect();
-    assert_eq!(zeros, [Range { address: 17 * 1024, length: 1024 }]);
+    for cipher in 0..4 {
+        let image = Image::open(MemoryFile::of(image(cipher)), &key()).unwrap();
+        assert_eq!(image.header().target().pid, 1234);
+        let mut buffer = ReadBuffer::new();
+        assert_eq!(image.read_frame(0, &mut buffer).unwrap(), counted::<1024>(0));
+        assert_eq!(image.read_frame(1, &mut buffer).unwrap(), [0x55; 1024]);
+        let zeros: Vec<Range> = image.index().zeros().collect();
+        assert_eq!(zeros, [Range { address: 17 * 1024, length: 1024 }]);
+        assert_eq!(image.checksum().unwrap().to_string(), "61071b319c4977c28957c64bfd390a08");
+    }
 }

@@ -1,7 +1,7 @@
 //! Writing an image: header, frames by several threads at a time, index, trailer.
 
-use super::cipher::{Cipher, Kind};
 use super::header::{HEADER_LENGTH, Header};
+use super::sealer::{Kind, Sealer};
 use super::{FrameBuffer, ImageError, ImageFile, Index, IndexBuilder, Key, Part, WrittenFrame, trailer};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// It hands out each frame number once, and with it the nonce and the place in the file. After any
 /// error the image can't be finished: a frame would be missing.
-pub struct ImageWriter<F> {
+pub(crate) struct ImageWriter<F> {
     file: F,
     header: Header,
-    cipher: Cipher,
+    sealer: Sealer,
     next: Mutex<Next>,
 }
 
@@ -28,28 +28,22 @@ impl<F: ImageFile> ImageWriter<F> {
     /// # Errors
     /// [`ImageError::NotEmpty`], [`ImageError::Length`], [`ImageError::Write`],
     /// [`ImageError::Seal`].
-    pub fn create(file: F, key: &Key, header: Header) -> Result<Self, ImageError> {
+    pub(crate) fn create(file: F, key: &Key, header: Header) -> Result<Self, ImageError> {
         let length = file.length().map_err(|cause| ImageError::Length { cause })?;
         if length != 0 {
             return Err(ImageError::NotEmpty { length });
         }
-        let cipher = Cipher::new(key, &header)?;
+        let sealer = Sealer::new(key, &header)?;
         let next = Mutex::new(Next { number: 0, offset: HEADER_LENGTH as u64 });
-        let writer = Self { file, header, cipher, next };
+        let writer = Self { file, header, sealer, next };
         writer.write(Part::Header, &writer.header.encode(), 0)?;
         Ok(writer)
     }
 
-    /// The header.
+    /// The sealer, for locking its key into memory.
     #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// The cipher, for locking it into memory.
-    #[must_use]
-    pub fn cipher(&self) -> &Cipher {
-        &self.cipher
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// Compresses, seals and writes what the buffer has gathered; the buffer is empty afterwards,
@@ -58,10 +52,10 @@ impl<F: ImageFile> ImageWriter<F> {
     /// # Errors
     /// [`ImageError::FrameEmpty`], [`ImageError::TooManyFrames`], [`ImageError::Seal`],
     /// [`ImageError::Write`].
-    pub fn write_frame(&self, buffer: &mut FrameBuffer) -> Result<WrittenFrame, ImageError> {
-        let packed = buffer.pack(self.header.compression())?;
+    pub(crate) fn write_frame(&self, buffer: &mut FrameBuffer) -> Result<WrittenFrame, ImageError> {
+        let packed = buffer.pack(&self.header)?;
         let (number, offset) = self.reserve(packed.sealed_length())?;
-        let (frame, sealed) = buffer.seal(&packed, &self.cipher, number)?;
+        let (frame, sealed) = buffer.seal(&packed, &self.sealer, number)?;
         self.write(Part::Frame(number), sealed, offset)?;
         Ok(frame)
     }
@@ -71,15 +65,15 @@ impl<F: ImageFile> ImageWriter<F> {
     /// # Errors
     /// [`ImageError::FrameMissing`] or [`ImageError::FrameForeign`] if the index doesn't list
     /// exactly the frames written here, the errors of a rule that it breaks, [`ImageError::Write`].
-    pub fn finish(self, index: IndexBuilder) -> Result<(Index, u64), ImageError> {
+    pub(crate) fn finish(self, index: IndexBuilder) -> Result<(Index, u64), ImageError> {
         let index = index.build(&self.header)?;
         let offset = self.check_frames(&index)?;
         let mut sealed = index.encode()?;
-        let tag = self.cipher.seal(Kind::Index, &mut sealed)?;
+        let tag = self.sealer.seal(Kind::Index, &mut sealed)?;
         sealed.extend_from_slice(&tag);
         self.write(Part::Index, &sealed, offset)?;
         let end = offset + sealed.len() as u64;
-        let trailer = trailer::seal(&self.cipher, sealed.len() as u64)?;
+        let trailer = trailer::seal(&self.sealer, sealed.len() as u64)?;
         self.write(Part::Trailer, &trailer, end)?;
         Ok((index, end + trailer.len() as u64))
     }

@@ -5,7 +5,7 @@
 /// The slice is compared with itself, moved by one byte: the C library's memcmp does that with the
 /// widest registers there are, and stops early at the first difference.
 #[must_use]
-pub fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     match (bytes.split_first(), bytes.split_last()) {
         (Some((first, tail)), Some((_, head))) => *first == 0 && head == tail,
         _ => true,

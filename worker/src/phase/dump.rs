@@ -4,15 +4,14 @@ use crate::channel::Broker;
 use crate::confine::Confined;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::image::{
-    Compression, FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals,
-};
+use crate::image::{FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals};
 use crate::phase::attach::Attached;
 use crate::phase::parallel;
 use crate::phase::{Authority, Plan};
 use crate::sys::memory;
 use crate::target::mappings::Mapping;
 use crate::target::pages::{Kind, PageMap};
+use memcr_protocol::image::Checksum;
 use memcr_protocol::parasite::Range;
 use memcr_protocol::report::State;
 use nix::errno::Errno;
@@ -34,6 +33,8 @@ pub(crate) struct Dumped {
     pub(crate) key: Key,
     /// What it holds.
     pub(crate) totals: Totals,
+    /// Checksum of the memory in its frames, if it has checksums.
+    pub(crate) checksum: Option<Checksum>,
     /// Its length in bytes.
     pub(crate) length: u64,
     /// Mappings to guard.
@@ -72,9 +73,9 @@ pub(crate) fn dump(
     memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
     let target = Target { pid, start_time: attached.facts.start_time, boot_id: host.boot_id };
     let page_size_32 = u32::try_from(page_size).unwrap_or(0);
-    let header = Header::new(target, page_size_32, Compression::Lz4).map_err(storage)?;
-    let writer = ImageWriter::create(&attached.image, &key, header).map_err(storage)?;
-    memory::lock_at(writer.cipher().secret_memory())
+    let header = Header::new(target, page_size_32, plan.settings.image, plan.options.compression);
+    let writer = ImageWriter::create(&attached.image, &key, header.map_err(storage)?).map_err(storage)?;
+    memory::lock_at(writer.sealer().secret_memory())
         .map_err(Error::system("locking", "the expanded image key in memory"))?;
 
     let planner = Mutex::new(Planner {
@@ -134,6 +135,7 @@ pub(crate) fn dump(
     Ok(Dumped {
         key,
         totals: index.totals(),
+        checksum: index.checksum(),
         length,
         guarded: planner.guarded,
         freed: planner.freed,

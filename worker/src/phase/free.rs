@@ -93,7 +93,7 @@ pub(crate) fn free(
         pages: dumped.totals.pages,
         image: dumped.length,
         file_dropped: rss_file.saturating_sub(resident(&handles.status).map_or(rss_file, |now| now.rss_file)),
-        checksum: None,
+        checksum: dumped.checksum,
         threads: u32::try_from(tracees.tids().len()).unwrap_or(u32::MAX),
         guard: guard_kind,
         attach_micros: micros(duration),

@@ -15,6 +15,7 @@ use crate::trace::parasite::{close_in_target, unmap_in_target};
 use crate::trace::puppet::Puppet;
 use crate::trace::way_home::WayHome;
 use memcr_protocol::deposit::{Debris, Deposit};
+use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{State, WakeReport};
 use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
@@ -112,7 +113,7 @@ fn wake(mut asleep: Asleep, launcher: &Launcher, restored: &Restored, began: Ins
     WakeReport {
         restored: restored.bytes,
         pages: restored.pages,
-        checksum: None,
+        checksum: restored.checksum,
         rss_after,
         restore_micros: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
     }
@@ -159,6 +160,7 @@ fn remove_debris(puppet: &mut Puppet, asleep: &mut Asleep, launcher: &Launcher) 
 struct Restored {
     bytes: u64,
     pages: u64,
+    checksum: Option<Checksum>,
 }
 
 /// Copies all memory into place and ends the guard.
@@ -167,7 +169,7 @@ fn put_back(asleep: &mut Asleep, broker: &Broker, cores: usize) -> Result<Restor
     // header and index are authenticated here, before a byte goes back
     let image = Image::open(&asleep.image, &asleep.key).map_err(|cause| Error::unreadable(pid, cause))?;
     // one that can't be locked is no reason to lose the target: it lives as long as this restore
-    let _ = memory::lock_at(image.cipher().secret_memory());
+    let _ = memory::lock_at(image.sealer().secret_memory());
     let target = image.header().target();
     if (target.pid, target.start_time) != (pid, asleep.facts.start_time) {
         return Err(Error::Unreadable { pid, cause: ImageError::Target { found: target.pid, pid } });
@@ -206,7 +208,7 @@ fn put_back(asleep: &mut Asleep, broker: &Broker, cores: usize) -> Result<Restor
     }
     let totals = index.totals();
     let zero: u64 = index.zeros().map(|zero| zero.length).sum();
-    Ok(Restored { bytes: totals.plain + zero, pages: totals.pages })
+    Ok(Restored { bytes: totals.plain + zero, pages: totals.pages, checksum: image.checksum() })
 }
 
 /// Puts all memory back behind one guard and ends that.
