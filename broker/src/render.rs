@@ -53,6 +53,9 @@ impl Renderer {
         note(&format!("process {} is asleep: image {}, guard {}", self.pid, size(*image), guard.name()));
         note(&format!("rss before: {}", size(*rss_before)));
         note(&format!("rss asleep: {}", size(*rss_asleep)));
+        if report.file_dropped > 0 {
+            note(&format!("file pages dropped: {}", size(report.file_dropped)));
+        }
         note_checksum(report.checksum);
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
         listen: listener.map(|listener| listener.path().display().to_string()),
         listen_group: foundation.listen_group,
         policy: foundation.policy_path.clone(),
+        image: foundation.image,
         guard: if foundation.full_guard { "full" } else { "exit-kill" },
         landlock: landlock.name(),
     };

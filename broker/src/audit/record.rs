@@ -59,6 +59,10 @@ pub(crate) struct Start<'a> {
     pub(crate) directories: Vec<&'a str>,
     /// Path of the policy file; null for the built-in policy.
     pub(crate) policy: Option<&'a str>,
+    /// How images are encrypted, and compressed unless a request says otherwise; whether they have checksums.
+    pub(crate) cipher: &'static str,
+    pub(crate) compression: &'static str,
+    pub(crate) checksum: bool,
     /// The guard that is possible.
     pub(crate) guard: &'static str,
     pub(crate) landlock: &'static str,
@@ -86,6 +90,8 @@ pub(crate) struct Request<'a> {
     pub(crate) bytes: Option<u64>,
     pub(crate) pages: Option<u64>,
     pub(crate) image_bytes: Option<u64>,
+    /// Memory of mapped files that was dropped.
+    pub(crate) file_bytes: Option<u64>,
     pub(crate) checksum: Option<Checksum>,
     /// Targets listed.
     pub(crate) entries: Option<usize>,

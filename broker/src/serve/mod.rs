@@ -44,6 +44,7 @@ use memcr_policy::Policy;
 use memcr_protocol::client::VERSION;
 use memcr_protocol::code::Failure;
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
+use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{LauncherReport, SleepOptions};
 use memcr_protocol::worker::WorkerEvent;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -174,6 +175,9 @@ impl Server {
             listen_gid: start.listen_group,
             directories: self.directories.names().collect(),
             policy: start.policy.as_deref(),
+            cipher: start.image.cipher.name(),
+            compression: self.defaults.compression.name(),
+            checksum: start.image.checksum,
             guard: start.guard,
             landlock: start.landlock,
             seccomp: true,
@@ -215,6 +219,7 @@ pub(crate) struct Announcement {
     pub(crate) listen: Option<String>,
     pub(crate) listen_group: Option<u32>,
     pub(crate) policy: Option<String>,
+    pub(crate) image: ImageSettings,
     pub(crate) guard: &'static str,
     pub(crate) landlock: &'static str,
 }

@@ -30,6 +30,7 @@ impl Server {
                 record.bytes = Some(report.dumped);
                 record.pages = Some(report.pages);
                 record.image_bytes = Some(report.image);
+                record.file_bytes = Some(report.file_dropped);
                 record.checksum = report.checksum;
                 record.times = record.times.sleep(report);
             }
@@ -96,6 +97,7 @@ fn blank<'a>(pending: &'a Pending, facts: Option<&'a TargetFacts>, rule: Option<
         bytes: None,
         pages: None,
         image_bytes: None,
+        file_bytes: None,
         checksum: None,
         entries: None,
         times: Times::total(total),

@@ -51,6 +51,8 @@ pub(crate) struct Foundation {
     pub(crate) full_guard: bool,
     /// File descriptors that this process may have.
     pub(crate) descriptors: u64,
+    /// How images are written.
+    pub(crate) image: ImageSettings,
     /// How processes are put to sleep, unless a request says otherwise.
     pub(crate) defaults: SleepOptions,
 }
@@ -76,12 +78,13 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
     let full_guard = userfaultfd.is_some();
     warn_of_ptrace_scope();
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
+    let image = ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum };
     let endowment = Endowment {
         policy: policy_file,
         userfaultfd,
         listen_group,
         clients,
-        image: ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum },
+        image,
         drop_file_pages: arguments.rss_file,
         transport,
     };
@@ -104,6 +107,7 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
         service_manager,
         full_guard,
         descriptors,
+        image,
         defaults: SleepOptions {
             compression: arguments.compress.unwrap_or_default(),
             limit_seconds: Some(arguments.timeout).filter(|seconds| *seconds > 0),
