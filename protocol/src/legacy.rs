@@ -96,7 +96,8 @@ pub fn is_legacy(first: [u8; 4]) -> bool {
 /// Whether these few bytes, after which nothing more comes, are the beginning of a request.
 #[must_use]
 pub fn may_begin(bytes: &[u8]) -> bool {
-    [CHECKPOINT, RESTORE, EXTENDED].iter().any(|word| word.to_ne_bytes().starts_with(bytes)) && !bytes.is_empty()
+    [CHECKPOINT, RESTORE, EXTENDED].iter().any(|word| word.to_ne_bytes().starts_with(bytes))
+        && !bytes.is_empty()
 }
 
 /// The request at the beginning of `bytes` and how many bytes it takes; `None` until more bytes come.

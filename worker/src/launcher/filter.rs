@@ -8,7 +8,10 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_process_vm_readv, "looking for a system call instruction, reading the rseq area"),
     (libc::SYS_process_vm_writev, "preparing the parasite's memory"),
     (libc::SYS_kcmp, "whether the target shares its memory"),
-    (libc::SYS_pidfd_open, "a thread of a target whose first one has ended, the target of a client of the original"),
+    (
+        libc::SYS_pidfd_open,
+        "a thread of a target whose first one has ended, the target of a client of the original",
+    ),
     (libc::SYS_pidfd_getfd, "taking descriptors out of the target"),
     (libc::SYS_wait4, "stops of threads, ends of workers"),
     (libc::SYS_clone, "a worker is a fork; its threads"),
