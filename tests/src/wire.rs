@@ -125,6 +125,6 @@ pub fn compression(number: u32) -> Vec<u8> {
 /// The number of a process in its own pid namespace.
 pub fn number_inside(pid: i32) -> i32 {
     let status = procfs::Status::of(pid).expect("it is there");
-    let numbers = status.field("NSpid").split_whitespace().map(|number| number.parse().expect("a number"));
-    numbers.last().expect("a process has a number")
+    let number = status.field("NSpid").split_whitespace().next_back().expect("a process has a number");
+    number.parse().expect("a number")
 }

@@ -336,7 +336,7 @@ fn a_client_that_leaves_changes_nothing() {
 #[test]
 fn a_restore_during_a_checkpoint_calls_it_off_at_once_and_the_next_request_finds_a_clean_state() {
     let daemon = Daemon::start();
-    let mut target = sample("768");
+    let mut target = sample("512");
     let pid = target.pid();
     let [mut one, mut two] = [client(&daemon), client(&daemon)];
     for round in 0..3 {

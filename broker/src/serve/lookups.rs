@@ -75,6 +75,10 @@ impl Lookups {
 impl Server {
     /// Asks the launcher, now or when the other questions of this user are answered.
     pub(super) fn look_up(&mut self, lookup: Lookup) {
+        if self.stopping.is_some() {
+            self.conclude(lookup.pending(), None, None, Err(ending()));
+            return;
+        }
         let uid = lookup.uid();
         match self.lookups.push(lookup) {
             Ok(()) => self.ask_next(uid),
@@ -122,11 +126,15 @@ impl Server {
         }
     }
 
-    /// The launcher is gone and answers nothing any more.
+    /// The daemon ends and waits for no answer any more.
     pub(super) fn forget_lookups(&mut self) {
         for lookup in self.lookups.take_all() {
             self.conclude(lookup.pending(), None, None, Err(ending()));
         }
+    }
+
+    /// The launcher is gone and names no client any more.
+    pub(super) fn forget_unnamed(&mut self) {
         for id in std::mem::take(&mut self.identifying).into_values() {
             self.end_kept(id, ending());
         }

@@ -82,7 +82,7 @@ impl Server {
             error!("the launcher (process {}) is lost: {cause}", self.launcher_pid);
             let _ = self.epoll.delete(&launcher);
             self.stop("the launcher is lost");
-            self.forget_lookups();
+            self.forget_unnamed();
             // workers that are gone already reported by nobody but their channel
             let gone = self.sleepers.iter().filter(|(_, sleeper)| sleeper.control.is_none());
             for ticket in gone.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {

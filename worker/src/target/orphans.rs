@@ -7,8 +7,8 @@ use crate::target::status::Status;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-/// Descriptors that are looked at, some microseconds each: nobody makes us look for long.
-const LOOKS: usize = 4096;
+/// Descriptors that are looked at, ten microseconds or so each: nobody makes us look for long.
+const LOOKS: usize = 2000;
 
 /// Whether a process may be one: it has a userfaultfd, or nobody can tell. A live thread of one whose first has
 /// ended must not be traced either, which the others of memcr can't see.
