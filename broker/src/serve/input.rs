@@ -179,7 +179,7 @@ mod tests {
     fn the_first_four_bytes_tell_the_protocol_however_they_come() {
         let hello = frame::encode(&ClientFrame::Hello { version: VERSION }).unwrap();
         for (bytes, wire) in [
-            (hello.clone(), Wire::Framed),
+            (hello, Wire::Framed),
             (words(&[100, 7]), Wire::V1),
             (words(&[102, 8, 101, 7]), Wire::V2),
         ] {
