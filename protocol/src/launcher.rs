@@ -136,7 +136,8 @@ pub enum LauncherReport {
         ticket: u64,
         /// Path of its program; `None` if it is gone, or has none.
         executable: Option<String>,
-        /// Whether it has a userfaultfd: one that was left asleep when all of memcr died looks like that.
+        /// Whether it has a userfaultfd: one that was left asleep when all of memcr died looks like that. Also if
+        /// nobody can tell.
         may_be_guarded: bool,
     },
     /// A worker was forked for `Sleep`.

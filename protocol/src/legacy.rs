@@ -67,11 +67,37 @@ pub enum LegacyError {
     Compression(u32),
 }
 
+/// The two forms of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Command and pid.
+    One,
+    /// With options.
+    Two,
+}
+
+/// The version of a request that begins with these bytes; `None` if none does.
+#[must_use]
+pub fn version(first: [u8; 4]) -> Option<Version> {
+    match u32::from_ne_bytes(first) {
+        CHECKPOINT | RESTORE => Some(Version::One),
+        EXTENDED => Some(Version::Two),
+        _ => None,
+    }
+}
+
 /// Whether a connection that begins with these bytes is of a client of the original. A frame of ours begins
 /// with the length of a hello, which is shorter.
 #[must_use]
 pub fn is_legacy(first: [u8; 4]) -> bool {
-    matches!(u32::from_ne_bytes(first), CHECKPOINT | RESTORE | EXTENDED)
+    version(first).is_some()
+}
+
+/// Whether these few bytes, after which nothing more comes, are the beginning of a request.
+#[must_use]
+pub fn may_begin(bytes: &[u8]) -> bool {
+    [CHECKPOINT, RESTORE, EXTENDED].iter().any(|word| word.to_ne_bytes().starts_with(bytes))
+        && !bytes.is_empty()
 }
 
 /// The request at the beginning of `bytes` and how many bytes it takes; `None` until more bytes come.
@@ -325,6 +351,26 @@ mod tests {
         assert!(!is_legacy(*hello.first_chunk().unwrap()));
         for word in [100_u32, 101, 102] {
             assert!(is_legacy(word.to_ne_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_first_bytes_tell_the_version() {
+        for (word, expected) in [
+            (99_u32, None),
+            (100, Some(Version::One)),
+            (101, Some(Version::One)),
+            (102, Some(Version::Two)),
+            (103, None),
+        ] {
+            assert_eq!(version(word.to_ne_bytes()), expected);
+            assert!(!may_begin(&[]));
+            for length in 1..4 {
+                // 99 and 103 differ from the others in the byte that is not zero
+                let whole = word.to_ne_bytes();
+                let all_zero = whole[..length] == [0, 0, 0][..length];
+                assert_eq!(may_begin(&whole[..length]), expected.is_some() || all_zero);
+            }
         }
     }
 

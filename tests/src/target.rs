@@ -30,7 +30,11 @@ impl Target {
     /// Starts any command that writes a line starting with `ready` and then answers by lines.
     pub fn start_command(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("cannot start a target");
+        Self::of(command.spawn().expect("cannot start a target"))
+    }
+
+    /// One that was started by other means; its input and its output are pipes.
+    pub fn of(mut child: Child) -> Self {
         let output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
         let (sender, lines) = channel();
         std::thread::spawn(move || {

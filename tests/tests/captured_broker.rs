@@ -120,6 +120,34 @@ fn it_can_not_pass_for_root_by_a_socket_that_root_made() {
 }
 
 #[test]
+fn it_is_told_of_numbers_in_namespaces_of_clients_only() {
+    let broker = CapturedBroker::with_set_up_launcher();
+    let target = sample();
+    let found = |socket: &dyn AsFd, pid| {
+        broker.jobs.send(&Job::FindTarget { ticket: 1, pid }, &[socket.as_fd()]);
+        match broker.jobs.receive() {
+            Some(LauncherReport::TargetFound { ticket: 1, found }) => found,
+            other => panic!("the launcher says {other:?}"),
+        }
+    };
+    let (client, process) = broker.client_of(&cast().client);
+    assert!(found(&client, target.pid()));
+    for number in [0, -1, i32::MIN, i32::MAX] {
+        assert!(!found(&client, number), "{number}");
+    }
+    for socket in sockets_of_root(&broker) {
+        assert!(!found(&socket, target.pid()));
+    }
+    let file = std::fs::File::open("/dev/null").expect("/dev/null");
+    assert!(!found(&file, target.pid()));
+    // nor of a client that has gone, whose number may be another's
+    let (gone, process_of_it) = broker.client_of(&cast().client);
+    process_of_it.kill();
+    assert!(!found(&gone, target.pid()));
+    process.kill();
+}
+
+#[test]
 fn it_can_not_wake_for_a_client_that_may_not() {
     let broker = CapturedBroker::with_set_up_launcher();
     let mut target = sample();

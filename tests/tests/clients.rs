@@ -68,6 +68,20 @@ fn three_hundred_idle_clients_delay_no_other() {
 }
 
 #[test]
+fn a_client_that_hangs_up_before_its_answer_leaves_nothing_behind() {
+    let daemon = Daemon::start();
+    let before = procfs::descriptors(daemon.pid()).len();
+    let hello = frame::encode(&ClientFrame::Hello { version: VERSION }).expect("a hello fits");
+    for bytes in [&hello[..], &[0xff; 64], &[100, 0, 0, 0, 1], &[100, 0, 0, 0, 1, 0, 0, 0]] {
+        for _ in 0..40 {
+            connect(&daemon).write_all(bytes).expect("the daemon listens");
+        }
+    }
+    wait::until("all are parted with", || procfs::descriptors(daemon.pid()).len() <= before);
+    assert_served(&daemon);
+}
+
+#[test]
 fn a_client_that_never_reads_its_answers_delays_no_other() {
     let daemon = Daemon::start();
     let mut deaf = connect(&daemon);

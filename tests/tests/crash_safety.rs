@@ -9,6 +9,7 @@ use memcr_tests::sys;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
 use memcr_tests::wait;
+use memcr_tests::wire::{RESTORE, Wire, v1};
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -193,6 +194,10 @@ fn when_all_of_ours_die_at_once_the_sleeper_waits_and_never_reads_zeros() {
     let answer = target.line_within(Duration::from_secs(1));
     assert_eq!(answer, None, "the target ran on without its memory");
     assert!(procfs::is_alive(target.pid()));
+    // another daemon doesn't take it for one that runs
+    let next = Daemon::start();
+    next.client().restore(target.pid()).expect_status(3).expect_words(&["userfaultfd", "must be ended"]);
+    assert_eq!(Wire::connect(&next, &cast().client).ask(&v1(RESTORE, target.pid())), Some(-1));
 }
 
 #[test]

@@ -158,6 +158,29 @@ fn a_process_that_sleeps_at_another_daemon_is_refused() {
 }
 
 #[test]
+fn a_restore_is_told_when_somebody_else_may_keep_the_process_asleep() {
+    let (one, other) = (Daemon::start(), Daemon::start());
+    let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
+    let worker = one.put_to_sleep(&target);
+    let refusal = other.client().restore(target.pid()).expect_status(3);
+    refusal.expect_words(&[&format!("process {worker} traces it")]);
+    one.client().restore(target.pid()).expect_status(0);
+    other.client().restore(target.pid()).expect_status(3).expect_words(&["is not asleep"]);
+    target.assert_intact();
+    // what /proc tells of a first thread that has ended says nothing of the others
+    let mut target = Target::start(&cast().target, "sample-state", &["without-main-thread", "4"]);
+    wait::until("the main thread has ended", || {
+        procfs::Status::of_thread(target.pid(), target.pid()).is_some_and(|status| status.state() == 'Z')
+    });
+    other.client().restore(target.pid()).expect_status(3).expect_words(&["is not asleep"]);
+    one.client().checkpoint(target.pid()).expect_status(0);
+    let refusal = other.client().restore(target.pid()).expect_status(3);
+    assert!(!refusal.errors.contains("is not asleep\n"), "{}", refusal.errors);
+    one.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
 fn a_pidfd_of_a_dead_process_never_means_the_new_owner_of_its_number() {
     let daemon = Daemon::start();
     let sleep = required("/usr/bin/sleep", "coreutils");

@@ -79,6 +79,7 @@ pub(crate) struct Request<'a> {
     /// Counts the requests since the daemon started.
     pub(crate) request: u64,
     pub(crate) client: Client<'a>,
+    pub(crate) wire: Wire,
     pub(crate) action: &'static str,
     pub(crate) target: Option<Target<'a>>,
     pub(crate) rule: Option<&'a str>,
@@ -96,6 +97,18 @@ pub(crate) struct Request<'a> {
     /// Targets listed.
     pub(crate) entries: Option<usize>,
     pub(crate) times: Times,
+}
+
+/// The protocol that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wire {
+    /// Ours.
+    Framed,
+    /// That of the original, version 1.
+    V1,
+    /// Version 2.
+    V2,
 }
 
 /// How a request ended.
@@ -193,6 +206,8 @@ impl Times {
 #[derive(Debug, Serialize)]
 pub(crate) struct Violation<'a> {
     pub(crate) client: Client<'a>,
+    /// Null if too little was said to tell.
+    pub(crate) wire: Option<Wire>,
     pub(crate) message: &'a str,
 }
 

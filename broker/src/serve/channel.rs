@@ -79,14 +79,25 @@ impl Channel {
         !self.queue.is_empty()
     }
 
-    /// The next message, if there is one now. `buffer` must have room for `M::LIMIT` and its length.
+    /// The next message, if there is one now. `buffer` must have room for `M::LIMIT` and its length. Descriptors
+    /// that came with it are closed.
     ///
     /// # Errors
     /// [`ChannelError`].
     pub(crate) fn receive<M: Message>(&self, buffer: &mut [u8]) -> Result<Option<M>, ChannelError> {
-        // our own processes send none; what came nevertheless is closed here
-        let mut descriptors = Vec::new();
-        let received = match receive(self.socket.as_fd(), buffer, &mut descriptors) {
+        self.receive_with(buffer, &mut Vec::new())
+    }
+
+    /// The same with its descriptors, which are added to `descriptors`.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub(crate) fn receive_with<M: Message>(
+        &self,
+        buffer: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<Option<M>, ChannelError> {
+        let received = match receive(self.socket.as_fd(), buffer, descriptors) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             other => other.map_err(classify)?,
         };
@@ -151,6 +162,22 @@ mod tests {
         }
         assert!(!channel.is_behind());
         assert_eq!(far.receive::<WorkerCommand>(&mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn descriptors_come_with_their_message_to_who_wants_them() {
+        let (mut channel, socket) = Channel::pair().unwrap();
+        let far = other(socket);
+        let file = || vec![File::open("/dev/null").unwrap().into()];
+        for descriptors in [file(), Vec::new(), file()] {
+            channel.send(&WorkerCommand::Wake, descriptors).unwrap();
+        }
+        let (mut buffer, mut descriptors) = ([0; 256], Vec::new());
+        for expected in [1, 1] {
+            far.receive_with::<WorkerCommand>(&mut buffer, &mut descriptors).unwrap().unwrap();
+            assert_eq!(descriptors.len(), expected);
+        }
+        assert!(far.receive::<WorkerCommand>(&mut buffer).unwrap().is_some());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use super::Server;
 use super::admission::Admission;
 use super::connection::{Connection, Incoming, Stage, Violation};
-use super::event_loop::Token;
+use super::event_loop::{Token, ending};
+use super::input::Said;
+use super::requests::no_socket;
 use crate::audit::record::{Client, Event, Violation as ViolationRecord};
 use crate::error::{Attempt, BrokerError};
 use memcr_protocol::client::{Answer, ClientFrame, ServerFrame, VERSION};
@@ -110,7 +112,7 @@ impl Server {
     /// Turns away a client that was not admitted, with a word.
     fn refuse(&self, mut connection: Connection, why: &str) {
         warn!("a client of user {} is turned away: {why}", connection.uid());
-        connection.send(&limit(why));
+        connection.send_last(Failure::new(Code::Limit, why));
         self.close_all(connection);
     }
 
@@ -118,7 +120,7 @@ impl Server {
     pub(super) fn dismiss(&mut self, id: u64, why: &str) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         debug!("a client of user {} can't stay: {why}", connection.uid());
-        connection.send(&limit(why));
+        connection.send_last(Failure::new(Code::Limit, why));
         self.part(id);
     }
 
@@ -160,7 +162,13 @@ impl Server {
             let Some(connection) = self.connections.get_mut(&id) else { return };
             match connection.read() {
                 Ok(Incoming::Bytes) => {}
-                Ok(Incoming::Nothing | Incoming::End) => break,
+                Ok(Incoming::Nothing) => break,
+                Ok(Incoming::End) => {
+                    if let Some(violation) = connection.violation_at_end() {
+                        self.violated(id, &violation);
+                    }
+                    break;
+                }
                 Err(violation) => {
                     self.violated(id, &violation);
                     break;
@@ -175,19 +183,22 @@ impl Server {
         while *left > 0 {
             *left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { return false };
-            match connection.next_frame() {
+            match connection.next_said() {
                 Ok(None) => return true,
-                Ok(Some(ClientFrame::Hello { version })) => self.greet(id, version),
-                Ok(Some(ClientFrame::Request { id: number, request })) => match &connection.stage {
-                    Stage::Ready(asker) => {
-                        let asker = Rc::clone(asker);
-                        connection.under_way += 1;
-                        self.request(id, number, request, asker);
+                Ok(Some(Said::Legacy(request, wire))) => self.legacy_asked(id, request, wire),
+                Ok(Some(Said::Frame(ClientFrame::Hello { version }))) => self.greet(id, version),
+                Ok(Some(Said::Frame(ClientFrame::Request { id: number, request }))) => {
+                    match &connection.stage {
+                        Stage::Ready(asker) => {
+                            let asker = Rc::clone(asker);
+                            connection.under_way += 1;
+                            self.request(id, number, request, asker);
+                        }
+                        Stage::Greeting | Stage::Identifying | Stage::Parting => {
+                            self.violated(id, &Violation::NoHello);
+                        }
                     }
-                    Stage::Greeting | Stage::Identifying | Stage::Parting => {
-                        self.violated(id, &Violation::NoHello);
-                    }
-                },
+                }
                 Err(violation) => self.violated(id, &violation),
             }
         }
@@ -234,25 +245,27 @@ impl Server {
         connection.heard();
         let server = concat!("memcr ", env!("CARGO_PKG_VERSION")).to_owned();
         connection.send(&ServerFrame::Hello { version: VERSION, server });
+        if let Err(failure) = self.name_client(id) {
+            warn!("a client is disconnected: {failure}");
+            self.part(id);
+        }
+    }
+
+    /// Has the launcher name a client, if it can; [`Server::identified`] goes on.
+    pub(super) fn name_client(&mut self, id: u64) -> Result<(), Failure> {
+        let ticket = self.new_id();
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         if !connection.has_process() {
             connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
-            return;
+            return Ok(());
         }
+        let client = connection.duplicate().map_err(|cause| no_socket(&cause))?;
+        let Some(launcher) = &mut self.launcher else { return Err(ending()) };
         connection.stage = Stage::Identifying;
-        let ticket = self.new_id();
-        let duplicate = self.connections.get(&id).map(Connection::duplicate);
-        match (duplicate, &mut self.launcher) {
-            (Some(Ok(client)), Some(launcher)) => {
-                self.identifying.insert(ticket, id);
-                let sent = launcher.send(&Job::Identify { ticket }, vec![client]);
-                self.launcher_sent(sent);
-            }
-            (Some(Err(cause)), _) => {
-                warn!("duplicate a client's socket: {cause}");
-                self.part(id);
-            }
-            (None, _) | (_, None) => self.part(id),
-        }
+        self.identifying.insert(ticket, id);
+        let sent = launcher.send(&Job::Identify { ticket }, vec![client]);
+        self.launcher_sent(sent);
+        Ok(())
     }
 
     /// The launcher has named the client behind `ticket`.
@@ -264,6 +277,7 @@ impl Server {
         };
         connection.stage = Stage::Ready(Rc::new(connection.asker(peer)));
         self.ready.insert(id);
+        self.serve_kept(id);
     }
 
     /// Answers a request for good.
@@ -299,13 +313,13 @@ impl Server {
             Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
         };
         let client = Client::of(&asker.peer, asker.looked_up);
-        self.audit.write(Event::ProtocolViolation(ViolationRecord { client, message: &message }));
+        let wire = connection.wire();
+        self.audit.write(Event::ProtocolViolation(ViolationRecord { client, wire, message: &message }));
         connection.stage = Stage::Parting;
         for descriptor in connection.take_foreign() {
             self.closer.close(connection.uid(), descriptor);
         }
-        let failure = Failure::new(Code::Protocol, message);
-        connection.send(&ServerFrame::Answer { id: 0, answer: Answer::Failed(failure) });
+        connection.send_last(Failure::new(Code::Protocol, message));
     }
 
     /// Closes a connection. What it asked for goes on.
@@ -331,9 +345,4 @@ fn unclosed(uid: u32) -> String {
     format!(
         "too many descriptors that clients of user {uid} sent can't be closed: whoever serves them keeps them open"
     )
-}
-
-/// The last word to a client for which there is no room.
-fn limit(why: &str) -> ServerFrame {
-    ServerFrame::Answer { id: 0, answer: Answer::Failed(Failure::new(Code::Limit, why)) }
 }

@@ -1,10 +1,14 @@
-//! One client's connection: frames in, frames out, descriptors along with them, and bounds for all.
+//! One client's connection: bytes in, answers out, descriptors along with them, and bounds for all.
 
+use super::input::{Input, Said};
 use super::pending::Asker;
 use super::process::{Named, named_by};
+use crate::audit::record::Wire;
 use crate::sys::descriptors::{holds_descriptors, receive, send};
-use memcr_protocol::client::{ClientFrame, ServerFrame};
-use memcr_protocol::frame::{Assembler, FrameError, encode};
+use memcr_protocol::client::{Answer, ServerFrame};
+use memcr_protocol::code::Failure;
+use memcr_protocol::frame::{FrameError, encode};
+use memcr_protocol::legacy::{LegacyError, Reply, Request};
 use memcr_protocol::subject::Peer;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{Shutdown, UnixCredentials, getsockopt, shutdown, sockopt};
@@ -28,6 +32,9 @@ const ENOUGH_OUTPUT: usize = 64 * 1024;
 const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
 /// How long a client may say nothing at first, or read nothing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client of the original may take to say more once it has an answer. Its own program sends the second
+/// command at once or never; one that waits for the end of the connection shall not wait for long.
+const SECOND_COMMAND: Duration = Duration::from_secs(3);
 /// What the kernel says for a user that has no id in our user namespace.
 const UNKNOWN_USER: u32 = 65_534;
 
@@ -59,12 +66,16 @@ pub(crate) enum Violation {
     SecondHello,
     #[error("protocol version {0} is not known here; this is version {here}", here = memcr_protocol::client::VERSION)]
     Version(u16),
+    #[error("{0}")]
+    Legacy(#[from] LegacyError),
+    #[error("the connection ended in the middle of a request")]
+    CutOff,
 }
 
 /// What reading brought.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// Bytes; there may be frames.
+    /// Bytes; there may be requests.
     Bytes,
     /// Nothing now.
     Nothing,
@@ -82,13 +93,15 @@ pub(crate) struct Connection {
     pub(crate) under_way: usize,
     /// What epoll watches for; `None` once the client is gone, which epoll would tell for ever.
     pub(crate) watched: Option<EpollFlags>,
-    assembler: Assembler,
+    input: Input,
     pidfds: VecDeque<OwnedFd>,
     foreign: Vec<OwnedFd>,
     output: VecDeque<u8>,
     no_more_input: bool,
     /// Since when it has said nothing, or read nothing; `None` while all is well.
     waiting_since: Option<Instant>,
+    /// How long that may last.
+    patience: Duration,
     /// When something went over it last.
     active: Instant,
 }
@@ -106,12 +119,13 @@ impl Connection {
             stage: Stage::Greeting,
             under_way: 0,
             watched: Some(EpollFlags::empty()),
-            assembler: Assembler::new(),
+            input: Input::new(),
             pidfds: VecDeque::new(),
             foreign: Vec::new(),
             output: VecDeque::new(),
             no_more_input: false,
             waiting_since: Some(Instant::now()),
+            patience: PATIENCE,
             active: Instant::now(),
         })
     }
@@ -162,20 +176,19 @@ impl Connection {
                 _ => self.pidfds.push_back(descriptor),
             }
         }
+        let bytes = chunk.get(..received.length).unwrap_or_default();
+        self.input.push(bytes);
         if received.control_cut || self.pidfds.len() + self.foreign.len() > MAX_DESCRIPTORS {
             return Err(Violation::TooManyDescriptors);
         }
         if !self.foreign.is_empty() {
             return Err(Violation::ForeignDescriptor);
         }
-        match chunk.get(..received.length) {
-            None | Some([]) => Ok(self.end_input()),
-            Some(bytes) => {
-                self.active = Instant::now();
-                self.assembler.push(bytes);
-                Ok(Incoming::Bytes)
-            }
+        if bytes.is_empty() {
+            return Ok(self.end_input());
         }
+        self.active = Instant::now();
+        Ok(Incoming::Bytes)
     }
 
     fn end_input(&mut self) -> Incoming {
@@ -183,12 +196,34 @@ impl Connection {
         Incoming::End
     }
 
-    /// The next whole frame, unless the client has to wait with it.
+    /// The next whole thing that the client says, unless it has to wait with it.
     ///
     /// # Errors
     /// A [`Violation`] by its bytes.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<ClientFrame>, Violation> {
-        if self.must_wait() { Ok(None) } else { Ok(self.assembler.next_message()?) }
+    pub(crate) fn next_said(&mut self) -> Result<Option<Said>, Violation> {
+        if self.must_wait() { Ok(None) } else { self.input.next() }
+    }
+
+    /// What is wrong with what was said when nothing more comes.
+    pub(crate) fn violation_at_end(&mut self) -> Option<Violation> {
+        self.input.end()
+    }
+
+    /// What the client speaks, as far as that is known.
+    pub(crate) fn wire(&self) -> Option<Wire> {
+        self.input.wire()
+    }
+
+    /// Keeps a request of a client of the original until it is known who that is.
+    pub(crate) fn keep(&mut self, request: Request, wire: Wire) {
+        if let Some(legacy) = self.input.as_legacy() {
+            legacy.keep(request, wire);
+        }
+    }
+
+    /// Gives it back.
+    pub(crate) fn take_kept(&mut self) -> Option<(Request, Wire)> {
+        self.input.as_legacy()?.take_kept()
     }
 
     /// The pidfd that came with the frame.
@@ -209,6 +244,28 @@ impl Connection {
         self.waiting_since = None;
     }
 
+    /// Answers a client of the original, which may then say one thing more.
+    pub(crate) fn send_reply(&mut self, reply: Reply) -> bool {
+        self.output.extend(reply.encode());
+        let alive = self.flush();
+        if self.input.as_legacy().is_none_or(|legacy| legacy.is_last()) {
+            self.stage = Stage::Parting;
+        } else {
+            (self.waiting_since, self.patience) = (Some(Instant::now()), SECOND_COMMAND);
+        }
+        alive
+    }
+
+    /// Says why the connection ends, in the client's own words.
+    pub(crate) fn send_last(&mut self, failure: Failure) -> bool {
+        match self.input.as_legacy() {
+            Some(legacy) if legacy.is_waited_for() => self.send_reply(Reply::Failed),
+            // it has all its answers
+            Some(_) => true,
+            None => self.send(&ServerFrame::Answer { id: 0, answer: Answer::Failed(failure) }),
+        }
+    }
+
     /// Sends a frame, now or when the client reads. False if it is to be disconnected.
     pub(crate) fn send(&mut self, frame: &ServerFrame) -> bool {
         match encode(frame) {
@@ -221,9 +278,9 @@ impl Connection {
         self.output.len() <= TOO_MUCH_OUTPUT && self.flush()
     }
 
-    /// Sends a frame that may as well be lost, if the client keeps up.
+    /// Sends a frame that may as well be lost, if the client keeps up and has a word for it.
     pub(crate) fn send_if_read(&mut self, frame: &ServerFrame) -> bool {
-        self.output.len() >= ENOUGH_OUTPUT || self.send(frame)
+        self.input.is_legacy() || self.output.len() >= ENOUGH_OUTPUT || self.send(frame)
     }
 
     /// Sends what is queued, as far as the client reads. False if it is gone.
@@ -240,7 +297,11 @@ impl Connection {
                     self.waiting_since.get_or_insert_with(Instant::now);
                     return true;
                 }
-                Err(_) => return false,
+                Err(_) => {
+                    // nobody is there to read it, ever
+                    self.output.clear();
+                    return false;
+                }
             }
         }
         self.output.shrink_to(ENOUGH_OUTPUT);
@@ -262,7 +323,7 @@ impl Connection {
 
     /// Whether it has kept us waiting for too long.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
+        self.waiting_since.is_some_and(|since| now.saturating_duration_since(since) > self.patience)
     }
 
     /// Since when nothing went over it, if nothing is under way for it either.
@@ -284,8 +345,10 @@ impl Connection {
     }
 
     fn must_wait(&self) -> bool {
+        // to the original one command comes after the other
+        let most_under_way = if self.input.is_legacy() { 1 } else { MAX_UNDER_WAY };
         matches!(self.stage, Stage::Identifying | Stage::Parting)
-            || self.under_way >= MAX_UNDER_WAY
+            || self.under_way >= most_under_way
             || self.output.len() >= ENOUGH_OUTPUT
     }
 

@@ -113,6 +113,7 @@ impl Server {
         if let Some(listener) = self.listener.take() {
             listener.remove();
         }
+        self.forget_lookups();
         let tickets: Vec<_> = self.sleepers.keys().copied().collect();
         for ticket in tickets {
             let waiting = self.sleepers.get_mut(&ticket).map(|sleeper| sleeper.target.take_waiting());

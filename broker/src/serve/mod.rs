@@ -8,7 +8,9 @@
 //! | `operations` | what launcher and workers report, and what follows from it |
 //! | `target` | the state of one target: pure |
 //! | `waiting` | checkpoints that wait for one target: pure |
-//! | `connection` | one client's connection |
+//! | `connection`, `input` | one client's connection, and what was said over it |
+//! | `legacy` | clients of the original memcr |
+//! | `lookups`, `outside` | what only the launcher can tell of a process; those that don't sleep |
 //! | `records` | requests as the audit log tells them |
 
 mod admission;
@@ -17,6 +19,9 @@ mod clients;
 pub(crate) mod closer;
 mod connection;
 mod event_loop;
+mod input;
+mod legacy;
+mod lookups;
 mod operations;
 mod outside;
 mod pending;
@@ -40,6 +45,7 @@ use channel::Channel;
 use closer::Closer;
 use connection::Connection;
 use event_loop::Token;
+use lookups::Lookups;
 use memcr_policy::Policy;
 use memcr_protocol::client::VERSION;
 use memcr_protocol::code::Failure;
@@ -49,7 +55,6 @@ use memcr_protocol::launcher::{LauncherReport, SleepOptions};
 use memcr_protocol::worker::WorkerEvent;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
-use outside::Outside;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -74,8 +79,8 @@ pub(crate) struct Server {
     connections: HashMap<u64, Connection>,
     /// Which connection a ticket of `Job::Identify` belongs to.
     identifying: HashMap<u64, u64>,
-    /// Requests about processes that are not in the table, by the ticket of `Job::NameProgram`.
-    naming: HashMap<u64, Outside>,
+    /// Questions to the launcher about processes.
+    lookups: Lookups,
     /// Connections to attend to at the end of the turn.
     ready: BTreeSet<u64>,
     sleepers: HashMap<u64, Sleeper>,
@@ -136,7 +141,7 @@ impl Server {
             own_pid: std::process::id(),
             connections: HashMap::new(),
             identifying: HashMap::new(),
-            naming: HashMap::new(),
+            lookups: Lookups::default(),
             ready: BTreeSet::new(),
             sleepers: HashMap::new(),
             by_pid: HashMap::new(),

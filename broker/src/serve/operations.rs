@@ -6,7 +6,7 @@ use super::event_loop::Token;
 use super::pending::Pending;
 use super::records::log_checksum;
 use super::target::{Effect, Target};
-use crate::audit::record::{BadEnd, Event, Target as Named, Times, Woken, WorkerReplaced};
+use crate::audit::record::{BadEnd, Event, Target as Named, Times, Wire, Woken, WorkerReplaced};
 use memcr_protocol::client::{Answer, Completion};
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::{Ending, LauncherReport};
@@ -28,8 +28,9 @@ impl Server {
                 self.launcher_sent(sent);
             }
             let Some(launcher) = &self.launcher else { return };
-            match launcher.receive(&mut self.buffer) {
-                Ok(Some(report)) => self.launcher_reports(report),
+            let mut descriptors = Vec::new();
+            match launcher.receive_with(&mut self.buffer, &mut descriptors) {
+                Ok(Some(report)) => self.launcher_reports(report, descriptors),
                 Ok(None) => return,
                 Err(cause) => self.launcher_lost(&cause),
             }
@@ -52,7 +53,7 @@ impl Server {
         }
     }
 
-    fn launcher_reports(&mut self, report: LauncherReport) {
+    fn launcher_reports(&mut self, report: LauncherReport, descriptors: Vec<OwnedFd>) {
         match report {
             LauncherReport::Identified { ticket, peer } => self.identified(ticket, peer),
             LauncherReport::Started { ticket, worker } => {
@@ -66,10 +67,10 @@ impl Server {
                 while self.worker_ready(ticket) {}
                 self.ended(ticket, ending);
             }
-            LauncherReport::ProgramNamed { ticket, executable, may_be_guarded: _ } => {
-                self.program_named(ticket, executable);
+            LauncherReport::ProgramNamed { ticket, executable, may_be_guarded } => {
+                self.program_named(ticket, executable, may_be_guarded);
             }
-            LauncherReport::TargetFound { .. } => {}
+            LauncherReport::TargetFound { ticket, found } => self.target_found(ticket, found, descriptors),
             LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }
@@ -82,7 +83,7 @@ impl Server {
             error!("the launcher (process {}) is lost: {cause}", self.launcher_pid);
             let _ = self.epoll.delete(&launcher);
             self.stop("the launcher is lost");
-            self.forget_outside_requests();
+            self.forget_unnamed();
             // workers that are gone already reported by nobody but their channel
             let gone = self.sleepers.iter().filter(|(_, sleeper)| sleeper.control.is_none());
             for ticket in gone.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
@@ -205,6 +206,7 @@ impl Server {
                     self.record_outcome(&pending, Some(ticket), None, rule.as_deref(), &outcome);
                     self.answer(&pending, outcome);
                 }
+                Effect::Outside(pending) => self.ask_outside_again(ticket, pending),
                 Effect::Progress { connection, id, state, done, total } => {
                     self.reply_more(connection, id, Answer::Progress { state, done, total });
                 }
@@ -262,6 +264,10 @@ impl Server {
     }
 
     fn answer(&mut self, pending: &Pending, outcome: Result<Completion, Failure>) {
+        match pending.wire {
+            Wire::Framed => {}
+            Wire::V1 | Wire::V2 => return self.reply_legacy(pending, &outcome),
+        }
         let answer = match outcome {
             Ok(completion) => Answer::Done(completion),
             Err(failure) => Answer::Failed(failure),

@@ -1,5 +1,6 @@
 //! Requests on their way, and what is said to those that go nowhere.
 
+use crate::audit::record::Wire;
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::subject::{Action, Peer};
@@ -24,8 +25,10 @@ pub(crate) struct Pending {
     pub(crate) number: u64,
     /// Which connection it came from; it may be closed by now.
     pub(crate) connection: u64,
-    /// The client's id of it.
+    /// The client's id of it; clients of the original have none.
     pub(crate) id: u32,
+    /// What the client speaks.
+    pub(crate) wire: Wire,
     /// Who asks.
     pub(crate) asker: Rc<Asker>,
     /// What for.

@@ -57,9 +57,17 @@ pub(crate) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     matches!(poll(&mut ends, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
-/// What everybody may read of the process behind `pidfd`: all facts but its executable, which stays
-/// empty. `None` if it is gone, or hidden from us.
-pub(crate) fn public_facts(pid: i32, pidfd: BorrowedFd<'_>) -> Option<TargetFacts> {
+/// What everybody may read of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Public {
+    /// All but its executable, which stays empty.
+    pub(crate) facts: TargetFacts,
+    /// Who traces it; 0 for one whom we can't see.
+    pub(crate) tracer: Option<i32>,
+}
+
+/// Reads that of the process behind `pidfd`. `None` if it is gone, or hidden from us.
+pub(crate) fn public_facts(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Public> {
     let status = read_text(&format!("/proc/{pid}/status")).ok()?;
     let stat = read_text(&format!("/proc/{pid}/stat")).ok()?;
     let cgroup = read_text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -67,14 +75,22 @@ pub(crate) fn public_facts(pid: i32, pidfd: BorrowedFd<'_>) -> Option<TargetFact
     if has_exited(pidfd.as_fd()) {
         return None;
     }
-    Some(TargetFacts {
+    let facts = TargetFacts {
         pid,
         start_time: start_time(&stat)?,
         uids: ids(&status, "Uid:")?,
         gids: ids(&status, "Gid:")?,
         executable: String::new(),
         cgroup: cgroup_path(&cgroup),
-    })
+    };
+    Some(Public { facts, tracer: tracer(&status)? })
+}
+
+/// A tracer in a pid namespace above ours shows in the state only.
+fn tracer(status: &str) -> Option<Option<i32>> {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let tracer = field("TracerPid:")?.parse().ok()?;
+    Some((tracer != 0 || field("State:")?.starts_with('t')).then_some(tracer))
 }
 
 fn ids(status: &str, name: &str) -> Option<[u32; 3]> {
@@ -119,7 +135,8 @@ mod tests {
         let pidfd = open_pidfd(pid).unwrap();
         assert_eq!(named_by(pidfd.as_fd()), Named::Process(pid));
         assert!(!has_exited(pidfd.as_fd()));
-        let facts = public_facts(pid, pidfd.as_fd()).unwrap();
+        let Public { facts, tracer } = public_facts(pid, pidfd.as_fd()).unwrap();
+        assert_eq!(tracer, None);
         assert_eq!(facts.uids, [nix::unistd::geteuid().as_raw(); 3]);
         drop(child.stdin.take());
         child.wait().unwrap();
@@ -139,6 +156,15 @@ mod tests {
         assert_eq!(named_in("pos:\t0\nflags:\t02000202\nPid:\t12\n"), Named::Thread);
         assert_eq!(named_in("pos:\t0\nflags:\t02000002\nPid:\t0\n"), Named::Invisible);
         assert_eq!(named_in("pos:\t0\nflags:\t02000002\nPid:\t-1\n"), Named::Gone);
+    }
+
+    #[test]
+    fn a_tracer_is_seen_even_if_it_has_no_number_here() {
+        let status = |state, tracer| format!("Name:\tx\nState:\t{state}\nTracerPid:\t{tracer}\n");
+        assert_eq!(tracer(&status("S (sleeping)", 0)), Some(None));
+        assert_eq!(tracer(&status("S (sleeping)", 7)), Some(Some(7)));
+        assert_eq!(tracer(&status("t (tracing stop)", 0)), Some(Some(0)));
+        assert_eq!(tracer("Name:\tx\n"), None);
     }
 
     #[test]

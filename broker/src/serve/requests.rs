@@ -10,6 +10,7 @@ use super::pending::{Asker, Checkpoint, Pending, Restore, denial};
 use super::process::{Named, has_exited, named_by};
 use super::target::Target;
 use super::{Server, Sleeper};
+use crate::audit::record::Wire;
 use memcr_protocol::client::{Answer, Completion, Request};
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::launcher::{Job, SleepOptions};
@@ -23,7 +24,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 /// Name of the rule that denies clients which the kernel can't name here.
-const UNKNOWN_PEER: &str = "client unknown here";
+pub(super) const UNKNOWN_PEER: &str = "client unknown here";
 
 impl Server {
     /// Does what a client asks, or sets about it.
@@ -37,7 +38,9 @@ impl Server {
         self.last_request += 1;
         let number = self.last_request;
         let known = asker.known;
-        let mut pending = Pending { number, connection, id, asker, action, pid: 0, since: Instant::now() };
+        let since = Instant::now();
+        let wire = Wire::Framed;
+        let mut pending = Pending { number, connection, id, wire, asker, action, pid: 0, since };
         let target = if action == Action::List { Ok(None) } else { self.target_of(connection).map(Some) };
         if let Ok(Some((_, pid))) = &target {
             pending.pid = *pid;
@@ -47,22 +50,27 @@ impl Server {
         } else if self.stopping.is_some() {
             self.conclude(&pending, None, None, Err(ending()));
         } else {
-            match (request, target) {
-                (_, Err(failure)) => self.conclude(&pending, None, None, Err(failure)),
-                (Request::Checkpoint(options), Ok(Some((pidfd, _)))) => {
-                    match self.client_socket(connection) {
-                        Ok(client) => self.checkpoint(Checkpoint { pending, options, pidfd, client }),
-                        Err(failure) => self.conclude(&pending, None, None, Err(failure)),
-                    }
-                }
-                (Request::Restore, Ok(Some((pidfd, _)))) => match self.client_socket(connection) {
-                    Ok(client) => self.restore(Restore { pending, client }, pidfd),
-                    Err(failure) => self.conclude(&pending, None, None, Err(failure)),
-                },
-                (Request::Status, Ok(Some((pidfd, _)))) => self.status(pending, pidfd),
-                (Request::List, _) => self.list(&pending),
-                (Request::Checkpoint(_) | Request::Restore | Request::Status, Ok(None)) => {}
+            match target {
+                Err(failure) => self.conclude(&pending, None, None, Err(failure)),
+                Ok(Some((pidfd, _))) => self.serve(pending, request, pidfd),
+                Ok(None) => self.list(&pending),
             }
+        }
+    }
+
+    /// Does what is asked about the process of `pidfd`.
+    pub(super) fn serve(&mut self, pending: Pending, request: Request, pidfd: OwnedFd) {
+        match request {
+            Request::Checkpoint(options) => match self.client_socket(pending.connection) {
+                Ok(client) => self.checkpoint(Checkpoint { pending, options, pidfd, client }),
+                Err(failure) => self.conclude(&pending, None, None, Err(failure)),
+            },
+            Request::Restore => match self.client_socket(pending.connection) {
+                Ok(client) => self.restore(Restore { pending, client }, pidfd),
+                Err(failure) => self.conclude(&pending, None, None, Err(failure)),
+            },
+            Request::Status => self.status(pending, pidfd),
+            Request::List => self.list(&pending),
         }
     }
 
@@ -70,27 +78,13 @@ impl Server {
     fn target_of(&mut self, connection: u64) -> Result<(OwnedFd, i32), Failure> {
         let pidfd = self.connections.get_mut(&connection).and_then(super::connection::Connection::take_pidfd);
         let pidfd = pidfd.ok_or_else(|| Failure::new(Code::Protocol, "no pidfd came with the request"))?;
-        match named_by(pidfd.as_fd()) {
-            Named::Process(pid) => Ok((pidfd, pid)),
-            Named::Gone => Err(Failure::new(Code::NoSuchProcess, "the process has exited")),
-            Named::Invisible => Err(Failure::new(
-                Code::NoSuchProcess,
-                "the process is not visible to the daemon: it lives in another pid namespace",
-            )),
-            Named::Thread => {
-                Err(Failure::new(Code::Protocol, "the pidfd is one of a thread, not of a process"))
-            }
-            Named::Nothing => {
-                Err(Failure::new(Code::Protocol, "the descriptor that came along is not a pidfd"))
-            }
-        }
+        let pid = process_of(&pidfd)?;
+        Ok((pidfd, pid))
     }
 
-    fn client_socket(&self, connection: u64) -> Result<OwnedFd, Failure> {
+    pub(super) fn client_socket(&self, connection: u64) -> Result<OwnedFd, Failure> {
         let duplicate = self.connections.get(&connection).map(super::connection::Connection::duplicate);
-        duplicate
-            .unwrap_or(Err(io::ErrorKind::NotConnected.into()))
-            .map_err(|cause| Failure::new(Code::Limit, format!("duplicate the client's socket: {cause}")))
+        duplicate.unwrap_or(Err(io::ErrorKind::NotConnected.into())).map_err(|cause| no_socket(&cause))
     }
 
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
@@ -116,7 +110,7 @@ impl Server {
     }
 
     /// What is never put to sleep, whoever asks.
-    fn refusal_of(&self, pid: i32) -> Option<Failure> {
+    pub(super) fn refusal_of(&self, pid: i32) -> Option<Failure> {
         let own = u32::try_from(pid).is_ok_and(|pid| pid == self.own_pid)
             || pid == self.launcher_pid
             || self.sleepers.values().any(|sleeper| sleeper.worker == Some(pid));
@@ -253,5 +247,23 @@ impl Server {
     pub(super) fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {
         let failure = denial(pending.action, pending.pid, rule);
         self.conclude(pending, facts, Some(rule), Err(failure));
+    }
+}
+
+pub(super) fn no_socket(cause: &io::Error) -> Failure {
+    Failure::new(Code::Limit, format!("duplicate the client's socket: {cause}"))
+}
+
+/// The process that a pidfd stands for.
+pub(super) fn process_of(pidfd: &OwnedFd) -> Result<i32, Failure> {
+    match named_by(pidfd.as_fd()) {
+        Named::Process(pid) => Ok(pid),
+        Named::Gone => Err(Failure::new(Code::NoSuchProcess, "the process has exited")),
+        Named::Invisible => Err(Failure::new(
+            Code::NoSuchProcess,
+            "the process is not visible to the daemon: it lives in another pid namespace",
+        )),
+        Named::Thread => Err(Failure::new(Code::Protocol, "the pidfd is one of a thread, not of a process")),
+        Named::Nothing => Err(Failure::new(Code::Protocol, "the descriptor that came along is not a pidfd")),
     }
 }

@@ -4,7 +4,7 @@
 mod checkpoints;
 mod limits;
 
-use super::pending::{Checkpoint, Pending, Restore, denial, not_asleep};
+use super::pending::{Checkpoint, Pending, Restore, denial};
 use super::waiting::Waiting;
 use memcr_policy::Policy;
 use memcr_protocol::client::Completion;
@@ -25,6 +25,8 @@ const MAX_RESTORES: usize = 16;
 pub(crate) enum Effect {
     /// Record and answer a request.
     Answer { pending: Pending, rule: Option<String>, outcome: Result<Completion, Failure> },
+    /// Answer a restore of a process that runs, as far as this target goes: somebody else may keep it asleep.
+    Outside(Pending),
     /// Tell a client how far it is.
     Progress { connection: u64, id: u32, state: State, done: u64, total: u64 },
     /// Order the worker to restore.
@@ -147,7 +149,7 @@ impl Target {
     /// A restore of this process.
     pub(crate) fn ask_restore(&mut self, restore: Restore, policy: &Policy) -> Vec<Effect> {
         if self.phase == Phase::Ending {
-            return vec![answer(restore.pending, None, Err(not_asleep(self.pid)))];
+            return vec![Effect::Outside(restore.pending)];
         }
         if self.restores.len() >= MAX_RESTORES {
             let busy =
@@ -241,6 +243,11 @@ impl Target {
     /// Takes back the checkpoints that wait for the worker to end.
     pub(crate) fn take_waiting(&mut self) -> VecDeque<Checkpoint> {
         self.waiting.take()
+    }
+
+    /// Whether its worker has said its last word.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.phase == Phase::Ending
     }
 
     /// Whether its memory is in the image, so that it is lost if nobody restores it.
@@ -356,7 +363,7 @@ impl Target {
                 Some(decision.rule)
             }
             // it ended before the worker knew what it is, let alone who may do what with it
-            (None, None) => return answer(restore.pending, None, Err(not_asleep(self.pid))),
+            (None, None) => return Effect::Outside(restore.pending),
         };
         let outcome = match last {
             Last::Awake(report) => Ok(Completion::Awake(report.clone())),
@@ -369,7 +376,7 @@ impl Target {
                 restore_micros: 0,
             })),
             Last::Failed(failure) if slept || failure.code == Code::TargetLost => Err(failure.clone()),
-            Last::Failed(_) => Err(not_asleep(self.pid)),
+            Last::Failed(_) => return Effect::Outside(restore.pending),
         };
         answer(restore.pending, rule, outcome)
     }

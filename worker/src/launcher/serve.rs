@@ -88,8 +88,15 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
             report(jobs, &LauncherReport::Identified { ticket, peer });
         }
         (Job::NameProgram { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
-            let executable = descriptors.first().map_or(Ok(None), naming::program)?;
-            report(jobs, &LauncherReport::ProgramNamed { ticket, executable, may_be_guarded: false });
+            for target in &descriptors {
+                let naming::Program { executable, may_be_guarded } = naming::program(target)?;
+                report(jobs, &LauncherReport::ProgramNamed { ticket, executable, may_be_guarded });
+            }
+        }
+        (Job::FindTarget { ticket, pid }, Err(descriptors)) if descriptors.len() == 1 => {
+            for client in &descriptors {
+                report_target(jobs, ticket, naming::target(client, pid, &setup.authority.clients)?);
+            }
         }
         (Job::Sleep { ticket, options }, Ok(descriptors)) => {
             let [_, _, target, _] = &descriptors;
@@ -102,6 +109,18 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
         }
     }
     Ok(true)
+}
+
+/// Tells which process a client means, with its pidfd.
+fn report_target(jobs: &OwnedFd, ticket: u64, target: Option<OwnedFd>) {
+    let sent = target.is_some_and(|target| {
+        let found = LauncherReport::TargetFound { ticket, found: true };
+        frame::encode(&found).is_ok_and(|frame| socket::send(jobs, &frame, &[target.as_raw_fd()]).is_ok())
+    });
+    // one that can't be handed over is answered, too
+    if !sent {
+        report(jobs, &LauncherReport::TargetFound { ticket, found: false });
+    }
 }
 
 /// Forks a worker for a sleep.

@@ -3,6 +3,7 @@
 pub(crate) mod descriptors;
 pub(crate) mod kcmp;
 pub(crate) mod memory;
+pub(crate) mod namespace;
 pub(crate) mod pagemap;
 pub(crate) mod pidfd;
 pub(crate) mod poll;

@@ -16,11 +16,20 @@ pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Resu
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// A pidfd of a process, which the number of one of its other threads does not name.
+pub(crate) fn of_process(pid: Pid) -> Result<OwnedFd, Errno> {
+    open(pid, 0)
+}
+
 /// A pidfd of one thread (Linux 6.9): readable once that has exited.
 pub(crate) fn of_thread(tid: Pid) -> Result<OwnedFd, Errno> {
     const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+    open(tid, PIDFD_THREAD)
+}
+
+fn open(id: Pid, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, tid.as_raw(), PIDFD_THREAD) };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, id.as_raw(), flags) };
     let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just made it for us
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })

@@ -92,10 +92,15 @@ fn executable_of_peer(client: BorrowedFd<'_>, pid: Pid) -> Option<String> {
         return None;
     }
     let executable = ProcDirectory::open(pid).and_then(|directory| directory.link("exe")).ok()?;
+    is_peer_there(client).then_some(executable)
+}
+
+/// Whether the client has not exited, so that its number is no other's.
+pub(crate) fn is_peer_there(client: BorrowedFd<'_>) -> bool {
     match socket::peer_pidfd(client) {
-        Ok(pidfd) => (!pidfd::has_exited(&pidfd).unwrap_or(true)).then_some(executable),
+        Ok(pidfd) => !pidfd::has_exited(&pidfd).unwrap_or(true),
         // before Linux 6.5 the number is all there is
-        Err(_) => Some(executable),
+        Err(cause) => cause == Errno::ENOPROTOOPT,
     }
 }
 

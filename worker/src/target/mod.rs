@@ -3,6 +3,8 @@
 pub(crate) mod clients;
 pub(crate) mod facts;
 pub(crate) mod mappings;
+pub(crate) mod numbers;
+pub(crate) mod orphans;
 pub(crate) mod pages;
 pub(crate) mod proc_directory;
 pub(crate) mod refusals;

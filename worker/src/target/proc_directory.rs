@@ -95,6 +95,11 @@ impl ProcDirectory {
 
     /// Numbers that are names in one of its directories: threads of `task`, descriptors of `fdinfo`.
     pub(crate) fn numbers(&self, name: &str) -> Result<Vec<i32>> {
+        self.first_numbers(name, usize::MAX)
+    }
+
+    /// The first of them, at most `limit`.
+    pub(crate) fn first_numbers(&self, name: &str, limit: usize) -> Result<Vec<i32>> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut directory = Dir::openat(&self.descriptor, name, flags, Mode::empty())
             .map_err(Error::system("opening", self.object(name)))?;
@@ -102,6 +107,9 @@ impl ProcDirectory {
         for entry in directory.iter() {
             let entry = entry.map_err(Error::system("listing", self.object(name)))?;
             numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()));
+            if numbers.len() >= limit {
+                break;
+            }
         }
         Ok(numbers)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sys::process::open_pidfd;
-use memcr_protocol::client::{Answer, Completion, Request, VERSION};
+use memcr_protocol::client::{ClientFrame, Completion, Request, VERSION};
 use std::fs::File;
 use std::io::{Read, Write};
 
@@ -27,11 +27,11 @@ fn answer() -> ServerFrame {
 fn a_frame_arrives_however_it_is_cut() {
     let (mut client, mut connection) = connected();
     for byte in hello() {
-        assert!(connection.next_frame().unwrap().is_none());
+        assert!(connection.next_said().unwrap().is_none());
         client.write_all(&[byte]).unwrap();
         assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
     }
-    assert_eq!(connection.next_frame().unwrap(), Some(ClientFrame::Hello { version: VERSION }));
+    assert_eq!(connection.next_said().unwrap(), Some(Said::Frame(ClientFrame::Hello { version: VERSION })));
     assert!(matches!(connection.read(), Ok(Incoming::Nothing)));
 }
 
@@ -45,7 +45,7 @@ fn a_pidfd_stays_with_its_frame() {
     for id in 1..=3 {
         // the kernel doesn't run messages with descriptors together
         assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
-        assert_eq!(connection.next_frame().unwrap(), Some(restore(id)));
+        assert_eq!(connection.next_said().unwrap(), Some(Said::Frame(restore(id))));
         assert!(connection.take_pidfd().is_some() && connection.take_pidfd().is_none());
     }
 }
@@ -91,7 +91,7 @@ fn a_length_over_the_limit_is_a_violation_before_the_body_arrives() {
     let (mut client, mut connection) = connected();
     client.write_all(&u32::MAX.to_le_bytes()).unwrap();
     connection.read().unwrap();
-    assert!(matches!(connection.next_frame(), Err(Violation::Frame(FrameError::TooLong { .. }))));
+    assert!(matches!(connection.next_said(), Err(Violation::Frame(FrameError::TooLong { .. }))));
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn a_client_with_enough_under_way_waits_with_the_next_request() {
     connection.read().unwrap();
     connection.under_way = MAX_UNDER_WAY;
     assert!(!connection.wanted().contains(EpollFlags::EPOLLIN));
-    assert!(connection.next_frame().unwrap().is_none());
+    assert!(connection.next_said().unwrap().is_none());
     connection.under_way -= 1;
-    assert_eq!(connection.next_frame().unwrap(), Some(restore(1)));
+    assert_eq!(connection.next_said().unwrap(), Some(Said::Frame(restore(1))));
 }
 
 #[test]
@@ -182,4 +182,78 @@ fn a_client_that_the_kernel_can_not_name_stays_unknown_even_if_it_is_looked_up()
     let nobody = Connection::of_user(socket, UNKNOWN_USER).unwrap();
     let asker = nobody.asker(Some(peer()));
     assert!(nobody.has_process() && asker.looked_up && !asker.known);
+}
+
+const REPLY: [u8; 4] = (-2_i32).to_ne_bytes();
+
+/// A connection over which a client of the original has sent these commands at once.
+fn legacy(commands: usize) -> (UnixStream, Connection) {
+    let (mut client, mut connection) = connected();
+    for _ in 0..commands {
+        client.write_all(&[100_u32.to_ne_bytes(), 7_u32.to_ne_bytes()].concat()).unwrap();
+    }
+    assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
+    connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
+    (client, connection)
+}
+
+fn answer_one(connection: &mut Connection) {
+    assert!(matches!(connection.next_said(), Ok(Some(Said::Legacy(_, Wire::V1)))));
+    connection.heard();
+    connection.under_way = 1;
+    assert!(connection.next_said().unwrap().is_none(), "one comes after the other");
+    assert!(!connection.wanted().contains(EpollFlags::EPOLLIN));
+    connection.under_way = 0;
+    assert!(connection.send_reply(Reply::InvalidPid));
+}
+
+#[test]
+fn a_client_of_the_original_is_answered_two_commands_one_after_the_other_and_then_parted_with() {
+    let (mut client, mut connection) = legacy(3);
+    answer_one(&mut connection);
+    assert!(!connection.is_done());
+    answer_one(&mut connection);
+    assert!(connection.is_done());
+    connection.part();
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).unwrap();
+    assert_eq!(text, [REPLY, REPLY].concat());
+}
+
+#[test]
+fn a_second_command_is_waited_for_a_short_time() {
+    let (_client, mut connection) = legacy(1);
+    assert!(!connection.is_overdue(Instant::now() + SECOND_COMMAND * 2));
+    answer_one(&mut connection);
+    assert!(!connection.is_overdue(Instant::now()) && connection.is_timed());
+    assert!(connection.is_overdue(Instant::now() + SECOND_COMMAND * 2));
+}
+
+#[test]
+fn a_client_of_the_original_hears_minus_one_only_if_it_waits_for_an_answer() {
+    let end = || Failure::new(memcr_protocol::code::Code::Limit, "no room");
+    for (commands, expected) in [(1, REPLY.to_vec()), (2, [REPLY, (-1_i32).to_ne_bytes()].concat())] {
+        let (mut client, mut connection) = legacy(commands);
+        answer_one(&mut connection);
+        assert!(connection.send_last(end()) && connection.send_if_read(&answer()));
+        connection.part();
+        let mut text = Vec::new();
+        client.read_to_end(&mut text).unwrap();
+        assert_eq!(text, expected);
+    }
+    let (mut client, mut connection) = connected();
+    connection.send_last(end());
+    connection.part();
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("no room"));
+}
+
+#[test]
+fn what_a_client_that_is_gone_can_not_read_is_not_kept_for_it() {
+    let (client, mut connection) = connected();
+    connection.stage = Stage::Parting;
+    drop(client);
+    assert!(!connection.send(&answer()));
+    assert!(connection.is_done());
 }

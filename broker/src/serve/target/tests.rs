@@ -1,6 +1,7 @@
 //! The state of a target without any IO: who is answered what, and when.
 
 use super::*;
+use crate::audit::record::Wire;
 use crate::serve::pending::Asker;
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::subject::Peer;
@@ -22,6 +23,7 @@ fn pending(number: u64, uid: u32, action: Action) -> Pending {
         number,
         connection: number,
         id: 1,
+        wire: Wire::Framed,
         asker: Rc::new(Asker { peer, known: true, looked_up: true }),
         action,
         pid: PID,
@@ -114,6 +116,7 @@ fn answers(effects: Vec<Effect>) -> Vec<String> {
                 };
                 format!("{}: {outcome}", pending.number)
             }
+            Effect::Outside(pending) => format!("{}: outside", pending.number),
             Effect::Progress { connection, done, .. } => format!("{connection}: {done} done"),
             Effect::Order { ticket, .. } => format!("order {ticket}"),
             Effect::Failed(failure) => format!("failed: {}", failure.code.name()),
@@ -199,14 +202,14 @@ fn a_restore_before_anything_is_known_of_the_target_waits_for_that() {
     let mut target = Target::new(pending(1, OWNER, Action::Checkpoint));
     target.ask_restore(restore(2, STRANGER), &policy());
     let effects = target.event(failed(Code::Denied), &policy());
-    assert_eq!(answers(effects), ["1: denied", "2: not-asleep"]);
+    assert_eq!(answers(effects), ["1: denied", "2: outside"]);
 }
 
 #[test]
 fn a_failed_checkpoint_leaves_nothing_to_restore() {
     let mut target = attaching();
     target.ask_restore(restore(2, OWNER), &policy());
-    assert_eq!(answers(target.event(failed(Code::Storage), &policy())), ["1: storage", "2: not-asleep"]);
+    assert_eq!(answers(target.event(failed(Code::Storage), &policy())), ["1: storage", "2: outside"]);
 }
 
 #[test]
@@ -246,7 +249,7 @@ fn a_checkpoint_right_after_the_wake_waits_for_the_worker_to_end() {
     target.event(WorkerEvent::Awake(wake_report()), &policy());
     assert!(target.ask_checkpoint(checkpoint(3, OWNER), false, &policy()).is_empty());
     assert_eq!(answers(target.ask_checkpoint(checkpoint(4, OWNER), false, &policy())), ["4: busy"]);
-    assert_eq!(answers(target.ask_restore(restore(5, OWNER), &policy())), ["5: not-asleep"]);
+    assert_eq!(answers(target.ask_restore(restore(5, OWNER), &policy())), ["5: outside"]);
     let (_, next) = target.ended(Ending::Exited, &policy());
     assert_eq!(numbers(&next), [3]);
 }
