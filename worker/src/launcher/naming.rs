@@ -1,10 +1,14 @@
-//! Naming programs: only the privileged side can read which one a stranger's process runs.
+//! Naming clients and programs: only the privileged side can read which program a stranger's process runs, and
+//! which process has a socket.
 
 use crate::confine;
 use crate::error::Result;
 use crate::sys::pidfd;
+use crate::target::clients::Clients;
 use crate::target::facts;
 use crate::target::proc_directory::ProcDirectory;
+use crate::target::socket_holder::{self, Holder};
+use crate::target::tcp_clients::Named;
 use memcr_protocol::subject::Peer;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -12,8 +16,26 @@ use std::os::fd::{AsFd as _, OwnedFd};
 ///
 /// # Errors
 /// When CAP_SYS_PTRACE could not be put out of effect again: nothing may go on then.
-pub(super) fn peer(client: &OwnedFd) -> Result<Option<Peer>> {
-    with_ptrace(|| facts::peer(client.as_fd()).ok().flatten())
+pub(super) fn peer(client: &OwnedFd, clients: &Clients) -> Result<Option<Peer>> {
+    match clients {
+        Clients::AcceptedAt(_) | Clients::One { .. } => {
+            with_ptrace(|| facts::peer(client.as_fd()).ok().flatten())
+        }
+        Clients::AcceptedOverTcp(clients) => {
+            let Some(named) = clients.name(client.as_fd()).ok().flatten() else { return Ok(None) };
+            let holder = match named {
+                Named::User { uid, inode } => with_ptrace(|| socket_holder::find(client, uid, inode))?,
+                Named::Anonymous => None,
+            };
+            let peer = named.peer();
+            Ok(Some(match holder {
+                Some(Holder { gid, groups, pid, executable }) => {
+                    Peer { gid, groups, pid, executable, ..peer }
+                }
+                None => peer,
+            }))
+        }
+    }
 }
 
 /// Path of the program of a process; `None` if the process is gone or runs none.
