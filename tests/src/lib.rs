@@ -12,6 +12,7 @@ pub mod client;
 pub mod content;
 pub mod daemon;
 pub mod input;
+pub mod network;
 pub mod procfs;
 pub mod programs;
 pub mod scratch;
