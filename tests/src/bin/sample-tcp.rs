@@ -19,12 +19,20 @@ fn main() {
     let mut connections: Vec<_> =
         (0..count).map(|_| TcpStream::connect(address).expect("cannot connect")).collect();
     let local = connections.first().expect("a connection").local_addr().expect("an address");
+    // what each connection was told, beside answers
+    let mut said: Vec<Vec<u8>> = Vec::new();
     println!("ready local={local}");
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "list" => println!("{}", list(&mut connections[0])),
             "hello" => println!("greeted={}", connections.iter_mut().filter_map(greet).count()),
-            "told" => println!("told={}", connections.iter().filter(|stream| was_told(stream)).count()),
+            "told" => {
+                said.resize(connections.len(), Vec::new());
+                for (stream, said) in connections.iter().zip(&mut said) {
+                    hear(stream, said);
+                }
+                println!("told={}", said.iter().filter(|said| is_limit(said)).count());
+            }
             "close" => {
                 connections.clear();
                 println!("closed");
@@ -85,13 +93,17 @@ fn list(stream: &mut TcpStream) -> String {
     "failed=closed".to_owned()
 }
 
-/// Whether the daemon has said that a limit is reached.
-fn was_told(mut stream: &TcpStream) -> bool {
+/// Adds what has come.
+fn hear(mut stream: &TcpStream, said: &mut Vec<u8>) {
     stream.set_nonblocking(true).expect("a flag");
-    let (mut said, mut chunk) = (Vec::new(), [0; 512]);
+    let mut chunk = [0; 512];
     while let Ok(length @ 1..) = stream.read(&mut chunk) {
         said.extend_from_slice(&chunk[..length]);
     }
-    let said = String::from_utf8_lossy(&said);
+    stream.set_nonblocking(false).expect("a flag");
+}
+
+fn is_limit(said: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(said);
     said.contains("makes room") || said.contains("none is idle")
 }
