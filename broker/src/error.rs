@@ -5,6 +5,7 @@ use crate::sys::spawn::SpawnError;
 use memcr_policy::PolicyError;
 use nix::errno::Errno;
 use std::io;
+use std::net::SocketAddr;
 use thiserror::Error;
 
 /// Any failure of the broker itself. Failures of single requests are
@@ -59,6 +60,16 @@ pub enum BrokerError {
         /// What is wrong with it, and what to do about it.
         reason: String,
     },
+    /// A TCP port can't be listened on.
+    #[error("listen on {address} (-l): {cause}; {advice}")]
+    Port {
+        /// The address, with the port.
+        address: SocketAddr,
+        /// What the kernel said.
+        cause: Errno,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// Something answers at the path of the listening socket.
     #[error("{path}: another daemon listens there; name another path, or end that daemon")]
     InUse {
@@ -108,17 +119,19 @@ impl BrokerError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Place { .. }
+            Self::Port { cause: Errno::EADDRINUSE, .. }
+            | Self::System { .. }
+            | Self::InUse { .. }
+            | Self::Spawn { .. }
+            | Self::Launcher { .. }
+            | Self::Confine { .. } => 4,
+            Self::Port { .. }
+            | Self::Place { .. }
             | Self::ForeignLink { .. }
             | Self::TooManyLinks { .. }
             | Self::Unsuitable { .. }
             | Self::Identity(_)
             | Self::Policy { .. } => 1,
-            Self::System { .. }
-            | Self::InUse { .. }
-            | Self::Spawn { .. }
-            | Self::Launcher { .. }
-            | Self::Confine { .. } => 4,
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::render::{Renderer, failure, note};
 use crate::serve::{Server, Turn};
 use crate::service::confined;
 use crate::startup;
-use crate::startup::launcher::ClientSource;
 use crate::sys::descriptors::{receive, send};
 use crate::sys::process::open_pidfd;
 use memcr_protocol::client::{
@@ -49,8 +48,8 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     let renderer = Renderer::new(pid);
     let copy =
         |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().attempt("duplicate", "a descriptor");
-    let within = ClientSource::Within(copy(ours.as_fd())?, copy(pidfd.as_fd())?);
-    let foundation = startup::lay(arguments, within)?;
+    let within = (copy(ours.as_fd())?, copy(pidfd.as_fd())?);
+    let foundation = startup::lay(arguments, Some(within))?;
     let mut server = confined(foundation, Mode::OneShot)?;
     server.adopt(ours)?;
     server.watch_outside(&socket, ANSWERS)?;

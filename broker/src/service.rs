@@ -1,14 +1,13 @@
-//! `memcr -l PATH`: the daemon, from its start to its end.
+//! `memcr -l PATH` and `memcr -l PORT`: the daemon, from its start to its end.
 
 use crate::cli::Arguments;
 use crate::confine::{self, Enforcement, Mode};
 use crate::error::BrokerError;
 use crate::serve::closer::Closer;
 use crate::serve::{Announcement, Server, Turn};
-use crate::startup::launcher::ClientSource;
+use crate::startup::listener::Listener;
 use crate::startup::{self, Foundation};
 use memcr_protocol::code::Code;
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use tracing::{info, warn};
 
@@ -17,8 +16,7 @@ use tracing::{info, warn};
 /// # Errors
 /// [`BrokerError`] when it can't start, or can't go on; every sleeper is woken by its worker then.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
-    let address = arguments.listen_path().map(|path| path.as_os_str().as_bytes().to_vec());
-    let foundation = startup::lay(arguments, ClientSource::Listener(address.unwrap_or_default()))?;
+    let foundation = startup::lay(arguments, None)?;
     let mut server = confined(foundation, Mode::Serve)?;
     while !server.has_ended() {
         if server.turn()?.contains(&Turn::Signal) {
@@ -42,14 +40,15 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
     let announcement = |landlock: Enforcement| Announcement {
         uid: foundation.identity.uid.as_raw(),
         gid: foundation.identity.gid.as_raw(),
-        listen: listener.map(|listener| listener.path().display().to_string()),
+        listen: listener.and_then(Listener::path).map(|path| path.display().to_string()),
+        addresses: listener.map(Listener::addresses).unwrap_or_default().to_vec(),
         listen_group: foundation.listen_group,
         policy: foundation.policy_path.clone(),
         image: foundation.image,
         guard: if foundation.full_guard { "full" } else { "exit-kill" },
         landlock: landlock.name(),
     };
-    let restricted = confine::restrict(&foundation.identity, listener.map(|listener| listener.parent()))?;
+    let restricted = confine::restrict(&foundation.identity, listener.and_then(Listener::parent))?;
     let announcement = announcement(restricted.landlock);
     if let Some(listener) = listener {
         listener.listen()?;
@@ -73,5 +72,8 @@ fn report(announcement: &Announcement) {
     }
     if let Some(path) = &announcement.listen {
         info!("listening on {path}");
+    }
+    for address in &announcement.addresses {
+        info!("listening on {address}");
     }
 }

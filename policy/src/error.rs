@@ -128,6 +128,15 @@ pub enum Reason {
         /// The id.
         id: u32,
     },
+    /// Clients that are not anonymous are meant by leaving it out.
+    #[error("`anonymous` must be true, or be left out: without it a rule is not for anonymous clients")]
+    NotAnonymous,
+    /// A client that nobody can name is asked for a name.
+    #[error("`{key}` can't stand beside `anonymous`: nobody knows the ids of an anonymous client")]
+    IdOfAnonymous {
+        /// The key.
+        key: &'static str,
+    },
     /// A pattern that doesn't begin with a slash.
     #[error("pattern {} does not begin with `/`", quote(pattern))]
     RelativePattern {

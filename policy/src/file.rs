@@ -3,7 +3,7 @@
 use crate::builtin;
 use crate::error::{Fault, Reason};
 use crate::glob::Glob;
-use crate::rule::{ClientCondition, Effect, Rule, TargetCondition};
+use crate::rule::{ClientCondition, ClientIds, Effect, Rule, TargetCondition};
 use crate::table::{Table, Value};
 use crate::{NAME_LIMIT, Names, OVERFLOW_ID, RULE_LIMIT, SIZE_LIMIT};
 use memcr_protocol::subject::Action;
@@ -12,7 +12,8 @@ use toml::de::DeTable;
 
 const POLICY_KEYS: &[&str] = &["version", "rule"];
 const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect"];
-const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group"];
+const ID_KEYS: [&str; 4] = ["uid", "user", "gid", "group"];
+const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group", "anonymous"];
 const TARGET_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup"];
 
 const ACTIONS: [Action; 4] = [Action::Checkpoint, Action::Restore, Action::List, Action::Status];
@@ -102,16 +103,29 @@ fn action(value: &Value<'_>) -> Result<Action, Fault> {
 
 fn client(value: Value<'_>, effect: Effect, names: &dyn Names) -> Result<ClientCondition, Fault> {
     let table = conditions(value, "`client`", CLIENT_KEYS)?;
+    if let Some(anonymous) = table.optional("anonymous") {
+        return anonymous_client(anonymous, table);
+    }
     let identity = |value: &Value<'_>, id: u32| match effect {
         Effect::Allow if id == OVERFLOW_ID => Err(value.fault(Reason::OverflowId { id })),
         _ => Ok(id),
     };
-    Ok(ClientCondition {
+    Ok(ClientCondition::Ids(ClientIds {
         uid: list(table, "uid", |value| identity(value, number(value)?))?,
         user: list(table, "user", |value| identity(value, user(value, names)?))?,
         gid: list(table, "gid", |value| identity(value, number(value)?))?,
         group: list(table, "group", |value| identity(value, group(value, names)?))?,
-    })
+    }))
+}
+
+fn anonymous_client(value: Value<'_>, table: Table<'_>) -> Result<ClientCondition, Fault> {
+    if !value.boolean("true")? {
+        return Err(value.fault(Reason::NotAnonymous));
+    }
+    match ID_KEYS.into_iter().find_map(|key| table.optional(key)) {
+        Some(id) => Err(id.fault(Reason::IdOfAnonymous { key: id.key() })),
+        None => Ok(ClientCondition::Anonymous),
+    }
 }
 
 fn target(value: Value<'_>, names: &dyn Names) -> Result<TargetCondition, Fault> {

@@ -4,7 +4,7 @@
 //! doc/policy.md describes. [`Policy::decide`] is asked with the facts that others collected.
 //!
 //! Where a fact is ambiguous (a target with several user ids) or unknown (a cgroup that couldn't be
-//! read), a rule that allows needs certainty and a rule that denies needs only a possibility.
+//! read, the groups of a client over TCP), a rule that allows needs certainty and a rule that denies needs only a possibility.
 
 #![forbid(unsafe_code)]
 
@@ -99,6 +99,15 @@ impl Policy {
         match file::rules(text, names) {
             Ok(rules) => Ok(Self { rules: Rules::File(rules) }),
             Err(fault) => Err(PolicyError::locate(text, fault)),
+        }
+    }
+
+    /// Whether a rule allows something to clients of which nobody can say who they are.
+    #[must_use]
+    pub fn grants_anonymous(&self) -> bool {
+        match &self.rules {
+            Rules::BuiltIn { .. } => false,
+            Rules::File(rules) => rules.iter().any(Rule::grants_anonymous),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Decision;
 use crate::glob::Glob;
-use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use memcr_protocol::subject::{Action, Peer, PeerKind, TargetFacts};
 
 /// The first rule that matches decides; without one it is denied.
 pub(crate) fn decide(rules: &[Rule], peer: &Peer, action: Action, target: &TargetFacts) -> Decision {
@@ -31,9 +31,18 @@ pub(crate) enum Effect {
     Deny,
 }
 
-/// What is asked of a client. All that is given must match, one element of each list.
+/// What is asked of a client.
 #[derive(Debug)]
-pub(crate) struct ClientCondition {
+pub(crate) enum ClientCondition {
+    /// That nobody can say who it is.
+    Anonymous,
+    /// That somebody can, and that these are its ids.
+    Ids(ClientIds),
+}
+
+/// What is asked of a client that has a name. All that is given must match, one element of each list.
+#[derive(Debug)]
+pub(crate) struct ClientIds {
     pub(crate) uid: Option<Vec<u32>>,
     pub(crate) user: Option<Vec<u32>>,
     pub(crate) gid: Option<Vec<u32>>,
@@ -52,20 +61,46 @@ pub(crate) struct TargetCondition {
 }
 
 impl Rule {
+    /// Whether it allows something to anonymous clients.
+    pub(crate) fn grants_anonymous(&self) -> bool {
+        self.effect == Effect::Allow && matches!(self.client, Some(ClientCondition::Anonymous))
+    }
+
     fn matches(&self, peer: &Peer, action: Action, target: &TargetFacts) -> bool {
         self.actions.contains(&action)
-            && self.client.as_ref().is_none_or(|client| client.matches(peer))
+            && self.client_matches(peer)
             && self.target.as_ref().is_none_or(|condition| condition.matches(target, self.effect))
+    }
+
+    fn client_matches(&self, peer: &Peer) -> bool {
+        match (&self.client, self.effect) {
+            (Some(client), effect) => client.matches(peer, effect),
+            // whoever wrote "any client" did not think of the whole network
+            (None, Effect::Allow) => peer.kind != PeerKind::Anonymous,
+            (None, Effect::Deny) => true,
+        }
     }
 }
 
 impl ClientCondition {
-    // a peer has one user id, and is in each of its groups: nothing is ambiguous
-    fn matches(&self, peer: &Peer) -> bool {
+    fn matches(&self, peer: &Peer, effect: Effect) -> bool {
+        match (self, peer.kind) {
+            (Self::Anonymous, kind) => kind == PeerKind::Anonymous,
+            // it has no id at all
+            (Self::Ids(_), PeerKind::Anonymous) => false,
+            (Self::Ids(ids), PeerKind::Process | PeerKind::Socket) => ids.match_peer(peer, effect),
+        }
+    }
+}
+
+impl ClientIds {
+    // a peer has one user id, but its groups may be unknown
+    fn match_peer(&self, peer: &Peer, effect: Effect) -> bool {
+        let is_in_group = |gid: &u32| peer.is_in_group(*gid).unwrap_or(effect == Effect::Deny);
         holds(&self.uid, |uid| *uid == peer.uid)
             && holds(&self.user, |uid| *uid == peer.uid)
-            && holds(&self.gid, |gid| peer.is_in_group(*gid))
-            && holds(&self.group, |gid| peer.is_in_group(*gid))
+            && holds(&self.gid, is_in_group)
+            && holds(&self.group, is_in_group)
     }
 }
 

@@ -75,6 +75,10 @@ impl<'t> Value<'t> {
         Ok(u32::from_str_radix(integer.as_str(), integer.radix()).ok())
     }
 
+    pub(crate) fn boolean(&self, expected: &'static str) -> Result<bool, Fault> {
+        self.content.as_bool().ok_or_else(|| self.wrong(expected))
+    }
+
     pub(crate) fn table(&self, place: &'static str, expected: &'static str) -> Result<Table<'t>, Fault> {
         let entries = self.content.as_table().ok_or_else(|| self.wrong(expected))?;
         Ok(Table { place, offset: self.offset, entries })

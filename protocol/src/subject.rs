@@ -3,28 +3,60 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-/// The process at the other end of a client's socket, as the kernel names it.
+/// The client at the other end of a socket, as the kernel names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Effective user id at connect().
+    /// By what it is known, and so what counts of the rest.
+    pub kind: PeerKind,
+    /// Of a process its effective user id at connect(), of a socket the user who made it.
     pub uid: u32,
-    /// Effective group id at connect().
+    /// Effective group id: of a process at connect(), of a socket's process now; [`NO_ID`] if there is none.
     pub gid: u32,
-    /// Supplementary groups at connect(), without `gid` unless the process has it there too.
+    /// Supplementary groups at that time, without `gid` unless the process has it there too.
     pub groups: Vec<u32>,
-    /// Process id in our pid namespace; 0 if it isn't visible there.
+    /// Process id in our pid namespace; 0 if it isn't visible there, or none was found.
     pub pid: i32,
     /// Path of its executable; `None` if it couldn't be read (it has exited, say).
     pub executable: Option<String>,
-    /// Whether nobody can say who it is: a client from another machine. Its ids mean nothing.
-    pub anonymous: bool,
 }
 
+/// By what a client is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerKind {
+    /// Its process, which connected a UNIX socket (SO_PEERCRED).
+    Process,
+    /// The user of its socket, at the other end of a TCP connection within this machine (sock_diag(7)). Nothing
+    /// else is certain: a process that has the socket, and its groups, are for the records only.
+    Socket,
+    /// Nothing: it comes from elsewhere over TCP. Its ids mean nothing.
+    Anonymous,
+}
+
+/// What stands for no user or group (`(uid_t) -1`).
+pub const NO_ID: u32 = u32::MAX;
+
 impl Peer {
-    /// Whether `group` is its effective or one of its supplementary groups.
+    /// A client of which nobody can say who it is.
     #[must_use]
-    pub fn is_in_group(&self, group: u32) -> bool {
-        self.gid == group || self.groups.contains(&group)
+    pub fn anonymous() -> Self {
+        Self { kind: PeerKind::Anonymous, ..Self::by_socket(NO_ID) }
+    }
+
+    /// The client whose TCP socket is this user's.
+    #[must_use]
+    pub fn by_socket(uid: u32) -> Self {
+        Self { kind: PeerKind::Socket, uid, gid: NO_ID, groups: Vec::new(), pid: 0, executable: None }
+    }
+
+    /// Whether `group` is its effective or one of its supplementary groups; `None` if that is not known for
+    /// certain.
+    #[must_use]
+    pub fn is_in_group(&self, group: u32) -> Option<bool> {
+        match self.kind {
+            PeerKind::Process => Some(self.gid == group || self.groups.contains(&group)),
+            PeerKind::Socket => None,
+            PeerKind::Anonymous => Some(false),
+        }
     }
 }
 

@@ -28,7 +28,8 @@ struct Abort {
 
 fn main() {
     let daemon = Setup::new().start();
-    let connect = || Connection::connect(&daemon.socket()).expect("the daemon answers");
+    let socket = daemon.socket();
+    let connect = || Connection::connect(&socket).expect("the daemon answers");
     let mut first = None;
     println!("{:>8} {:>6} {:>12} {:>12} {:>7}", "MiB", "at", "answer ms", "awake ms", "ratio");
     for size in SIZES {

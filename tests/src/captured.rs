@@ -2,11 +2,13 @@
 
 use crate::binaries;
 use crate::client::{Client, Running};
+use crate::network::Network;
 use crate::scratch::Scratch;
 use crate::users::{User, cast};
 use memcr_protocol::frame::{self, Message};
 use memcr_protocol::image::ImageSettings;
-use memcr_protocol::launcher::{Clients, Job, LauncherReport, SleepOptions, Transport};
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, SleepOptions, Transport};
+use memcr_protocol::subject::Peer;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair,
@@ -15,6 +17,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -71,6 +74,11 @@ pub struct CapturedBroker {
 impl CapturedBroker {
     /// Starts a launcher as `memcr` does, but for the set-up.
     pub fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// The same in a network of its own.
+    fn start_in(network: Option<&Network>) -> Self {
         let scratch = Scratch::new();
         let images = scratch.directory_of(&cast().daemon, "images");
         let (jobs, theirs) = Channel::pair();
@@ -85,7 +93,11 @@ impl CapturedBroker {
             worker.display()
         );
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &script]).stdin(Stdio::from(theirs)).stdout(Stdio::null());
+        command.args(["-c", &script]);
+        if let Some(network) = network {
+            command = network.command(&command);
+        }
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
         let launcher = command.spawn().expect("cannot start the launcher");
         Self { launcher, jobs, scratch, images }
     }
@@ -93,20 +105,53 @@ impl CapturedBroker {
     /// Starts a launcher and sets it up with the built-in policy.
     pub fn with_set_up_launcher() -> Self {
         let broker = Self::start();
+        let address = broker.address().as_os_str().as_bytes().to_vec();
+        broker.set_up(Clients::AcceptedAt(address), None)
+    }
+
+    /// The same for clients that come over TCP to these addresses, by a policy file perhaps, in a network of its
+    /// own perhaps.
+    pub fn over_tcp(addresses: &[SocketAddr], policy: Option<&str>, network: Option<&Network>) -> Self {
+        Self::start_in(network).set_up(Clients::AcceptedOverTcp(addresses.to_vec()), policy)
+    }
+
+    fn set_up(self, clients: Clients, policy: Option<&str>) -> Self {
         let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
         let device = device.expect("root may open /dev/userfaultfd");
         let setup = Job::Setup {
             image: ImageSettings::default(),
             drop_file_pages: false,
             transport: Transport::Taken,
-            policy: None,
+            policy: policy.map(|_| PolicySource { path: "policy.toml".into() }),
             userfaultfd: true,
             listen_group: Some(cast().socket_group),
-            clients: Clients::AcceptedAt(broker.address().as_os_str().as_bytes().to_vec()),
+            clients,
         };
-        broker.jobs.send(&setup, &[device.as_fd()]);
-        assert_eq!(broker.jobs.receive(), Some(LauncherReport::Ready));
-        broker
+        let file = policy.map(|text| {
+            std::fs::File::open(self.scratch.file("policy.toml", text)).expect("root may open it")
+        });
+        let descriptors: Vec<_> = file.iter().map(AsFd::as_fd).chain([device.as_fd()]).collect();
+        self.jobs.send(&setup, &descriptors);
+        assert_eq!(self.jobs.receive(), Some(LauncherReport::Ready));
+        self
+    }
+
+    /// Whom the launcher names at the other end of a socket.
+    pub fn identify(&self, client: impl AsFd) -> Option<Peer> {
+        self.jobs.send(&Job::Identify { ticket: 77 }, &[client.as_fd()]);
+        loop {
+            match self.jobs.receive().expect("the launcher lives") {
+                LauncherReport::Identified { ticket: 77, peer } => return peer,
+                // of sleeps before
+                LauncherReport::Started { .. } | LauncherReport::Ended { .. } => {}
+                other => panic!("the launcher says {other:?}"),
+            }
+        }
+    }
+
+    /// Process id of the launcher.
+    pub fn launcher(&self) -> i32 {
+        i32::try_from(self.launcher.id()).expect("a pid is an i32")
     }
 
     /// The address at which clients connect.

@@ -1,6 +1,7 @@
 //! Daemons under test: started in one of the ways that people start them, and always cleaned up.
 
 use crate::client::Client;
+use crate::network::{Network, Port};
 use crate::scratch::Scratch;
 use crate::target::Target;
 use crate::users::{self, User, cast};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How a daemon gets CAP_SYS_PTRACE.
@@ -36,13 +38,38 @@ pub struct Setup {
     accounts: Option<PathBuf>,
     arguments: Vec<String>,
     descriptors: Option<u64>,
+    entrance: Entrance,
+    network: Option<Rc<Network>>,
     scratch: Scratch,
+}
+
+/// Where clients come in.
+#[derive(Debug)]
+enum Entrance {
+    /// A UNIX socket.
+    Socket,
+    /// A port of this machine that nobody else takes.
+    Reserved(Rc<Port>),
+    /// A port of a network of its own.
+    Port(u16),
+}
+
+impl Entrance {
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Socket => None,
+            Self::Reserved(port) => Some(port.number()),
+            Self::Port(number) => Some(*number),
+        }
+    }
 }
 
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// As long as it is there.
+    _entrance: Entrance,
     launcher: i32,
     scratch: Scratch,
     images: PathBuf,
@@ -62,6 +89,8 @@ impl Setup {
             accounts: None,
             arguments: Vec::new(),
             descriptors: None,
+            entrance: Entrance::Socket,
+            network: None,
             scratch,
         }
     }
@@ -108,6 +137,19 @@ impl Setup {
         self
     }
 
+    /// Listens on this port instead of a socket.
+    pub fn port(mut self, port: &Rc<Port>) -> Self {
+        self.entrance = Entrance::Reserved(Rc::clone(port));
+        self
+    }
+
+    /// Listens on this port in a network of its own.
+    pub fn port_in(mut self, network: &Rc<Network>, port: u16) -> Self {
+        self.entrance = Entrance::Port(port);
+        self.network = Some(Rc::clone(network));
+        self
+    }
+
     /// Gets these words too.
     pub fn arguments(mut self, words: &[&str]) -> Self {
         self.arguments.extend(words.iter().map(|word| (*word).to_owned()));
@@ -136,14 +178,22 @@ impl Setup {
             images
         });
         let mut command = self.program();
-        command.arg("-l").arg(self.socket()).arg("-d").arg(&images);
-        if self.has_group {
+        match self.entrance.port() {
+            Some(port) => command.arg("-l").arg(port.to_string()),
+            None => command.arg("-l").arg(self.socket()),
+        };
+        command.arg("-d").arg(&images);
+        if self.has_group && self.entrance.port().is_none() {
             command.args(["-g", &cast().socket_group.to_string()]);
         }
         if let Some(policy) = &self.policy {
             command.arg("--policy").arg(self.scratch.file("policy.toml", policy));
         }
-        command.args(&self.arguments).stdout(Stdio::null());
+        command.args(&self.arguments);
+        if let Some(network) = &self.network {
+            command = network.command(&command);
+        }
+        command.stdout(Stdio::null());
         (command, images)
     }
 
@@ -212,12 +262,13 @@ impl Setup {
         let (mut command, images) = self.command();
         let log = std::fs::File::create(self.scratch.path().join("daemon.log")).expect("cannot make a log");
         let child = command.stderr(log).spawn().expect("cannot start a daemon");
-        let socket = self.socket();
-        let mut daemon = Daemon { child, launcher: 0, scratch: self.scratch, images };
+        let (socket, is_over_tcp) = (self.socket(), self.entrance.port().is_some());
+        let _entrance = self.entrance;
+        let mut daemon = Daemon { child, _entrance, launcher: 0, scratch: self.scratch, images };
         wait::until("the daemon listens", || {
             let end = daemon.child.try_wait().expect("cannot wait for a daemon");
             assert!(end.is_none(), "the daemon ended with {end:?} and said:\n{}", daemon.log());
-            UnixStream::connect(&socket).is_ok()
+            if is_over_tcp { daemon.is_ready() } else { UnixStream::connect(&socket).is_ok() }
         });
         daemon.launcher = wait::until_some("there is one launcher", wait::BOUND, || {
             let children = procfs::children(daemon.pid());
@@ -257,6 +308,11 @@ impl Daemon {
     /// Process id of the broker.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+
+    /// Whether it has said so, which it does after it has begun to listen.
+    fn is_ready(&self) -> bool {
+        self.audit().iter().any(|record| record["event"] == "start")
     }
 
     /// Process id of the launcher.

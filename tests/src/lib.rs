@@ -13,6 +13,7 @@ pub mod content;
 pub mod daemon;
 pub mod input;
 pub mod namespace;
+pub mod network;
 pub mod procfs;
 pub mod programs;
 pub mod scratch;

@@ -3,6 +3,7 @@
 use nix::sys::socket::{getsockopt, sockopt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -112,6 +113,32 @@ pub fn sockets_at(path: &Path) -> BTreeSet<u64> {
     let all = std::fs::read_to_string("/proc/net/unix").expect("cannot read /proc/net/unix");
     let bound = all.lines().filter(|line| line.split_whitespace().nth(7).map(Path::new) == Some(path));
     bound.filter_map(|line| line.split_whitespace().nth(6)?.parse().ok()).collect()
+}
+
+/// The TCP addresses at which a process listens, in its own network.
+pub fn listening_at(pid: i32) -> BTreeSet<SocketAddr> {
+    let own = sockets_of(pid);
+    let tables = ["tcp", "tcp6"].map(|name| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")));
+    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    let listens = lines.filter_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let is_own = words.get(9)?.parse().is_ok_and(|inode| own.contains(&inode));
+        // state LISTEN
+        (is_own && *words.get(3)? == "0A").then(|| address_of(words[1]))
+    });
+    listens.collect()
+}
+
+/// An address of /proc/net/tcp: words of the machine's byte order, in base 16, and the port.
+fn address_of(text: &str) -> SocketAddr {
+    let (ip, port) = text.split_once(':').expect("an address has a port");
+    let word = |start: usize| u32::from_str_radix(&ip[start..start + 8], 16).expect("base 16").to_ne_bytes();
+    let bytes: Vec<u8> = (0..ip.len()).step_by(8).flat_map(word).collect();
+    let ip = match <[u8; 4]>::try_from(&bytes[..]) {
+        Ok(four) => IpAddr::from(four),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).expect("16 bytes")),
+    };
+    SocketAddr::new(ip, u16::from_str_radix(port, 16).expect("base 16"))
 }
 
 /// How often the threads of a process have left the processor. It doesn't change while all of them wait, and

@@ -70,7 +70,7 @@ fn sleep_and_wake(
     confine::raise_ptrace()?;
     let plan = request.plan;
     let attached = attach(request, authority, broker, launcher)?;
-    let confined = match attached.confine(broker, launcher) {
+    let confined = match attached.confine(authority, broker, launcher) {
         Ok(confined) => confined,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };

@@ -3,8 +3,9 @@
 
 use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{Sandbox, SleepReport, WakeReport};
-use memcr_protocol::subject::{Peer, TargetFacts};
+use memcr_protocol::subject::{NO_ID, Peer, PeerKind, TargetFacts};
 use serde::Serialize;
+use std::net::SocketAddr;
 
 /// Version of the schema; in every record.
 pub(crate) const SCHEMA: u32 = 1;
@@ -53,8 +54,10 @@ pub(crate) struct Start<'a> {
     pub(crate) launcher: i32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Path of the listening socket; null for one process without a service.
+    /// Path of the listening socket; null over TCP and for one process without a service.
     pub(crate) listen: Option<&'a str>,
+    /// TCP addresses it listens on.
+    pub(crate) addresses: &'a [SocketAddr],
     pub(crate) listen_gid: Option<u32>,
     pub(crate) directories: Vec<&'a str>,
     /// Path of the policy file; null for the built-in policy.
@@ -123,23 +126,29 @@ pub(crate) enum Outcome {
 /// The process that asked.
 #[derive(Debug, Serialize)]
 pub(crate) struct Client<'a> {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    /// Null if nobody was asked for them.
+    /// Null if nobody can say, as the next.
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    /// Null if nobody was asked for them, or knows them.
     pub(crate) groups: Option<&'a [u32]>,
     pub(crate) pid: i32,
     pub(crate) executable: Option<&'a str>,
+    pub(crate) anonymous: bool,
+    /// Over TCP.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl<'a> Client<'a> {
     /// Of this peer, whose groups may not have been looked up.
-    pub(crate) fn of(peer: &'a Peer, looked_up: bool) -> Self {
+    pub(crate) fn of(peer: &'a Peer, looked_up: bool, address: Option<SocketAddr>) -> Self {
         Self {
-            uid: peer.uid,
-            gid: peer.gid,
-            groups: looked_up.then_some(peer.groups.as_slice()),
+            uid: Some(peer.uid).filter(|uid| *uid != NO_ID),
+            gid: Some(peer.gid).filter(|gid| *gid != NO_ID),
+            groups: (looked_up && peer.pid != 0).then_some(peer.groups.as_slice()),
             pid: peer.pid,
             executable: peer.executable.as_deref(),
+            anonymous: peer.kind == PeerKind::Anonymous,
+            address,
         }
     }
 }

@@ -6,7 +6,7 @@ mod remarks;
 mod words;
 
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, CommandFactory, Parser};
 use memcr_protocol::image::{Cipher, Compression};
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -54,8 +54,8 @@ pub struct Arguments {
 
     /// With -l PORT: listen on this address instead
     ///
-    /// Nobody can say who a client from another machine is: this needs a --policy with a rule for
-    /// anonymous clients, and gives them what that rule says.
+    /// Nobody can say who a client from another machine is: an address that others can reach needs a
+    /// --policy with a rule for anonymous clients, and gives them what that rule says.
     #[arg(long, value_name = "ADDRESS", requires = "listen")]
     pub listen_address: Option<IpAddr>,
 
@@ -227,7 +227,18 @@ pub fn parse() -> Result<Arguments, ExitCode> {
 }
 
 fn parse_from(line: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(words::expand(line))
+    let arguments = Arguments::try_parse_from(words::expand(line))?;
+    if arguments.listen_address.is_some() && !matches!(arguments.listen, Some(Listen::Port(_))) {
+        let sentence = "--listen-address is for -l PORT only";
+        return Err(Arguments::command().error(ErrorKind::ArgumentConflict, sentence));
+    }
+    Ok(arguments)
+}
+
+/// The arguments of a line without spaces in its words.
+#[cfg(test)]
+pub(crate) fn parse_line(line: &str) -> Result<Arguments, clap::Error> {
+    parse_from(line.split(' ').map(OsString::from))
 }
 
 /// Version, architecture and kernel.
@@ -304,7 +315,6 @@ fn directories(text: &str) -> Result<Directories, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parsed(line: &str) -> Arguments {
         parse_from(line.split(' ').map(OsString::from)).unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -364,6 +374,9 @@ mod tests {
         for location in ["127.0.0.1:9000", "localhost:9000", "[::1]:9000"] {
             assert!(refusal(&format!("memcr -l {location}")).contains("give the port alone"), "{location}");
         }
+        let address = parsed("memcr -l 9000 --listen-address ::").listen_address;
+        assert_eq!(address.map(|address| address.to_string()).as_deref(), Some("::"));
+        assert!(refusal("memcr -l x --listen-address ::").contains("--listen-address is for -l PORT"));
         for port in ["0", "65536", "99999999999"] {
             assert!(refusal(&format!("memcr -l {port}")).contains("from 1 to 65535"), "{port}");
         }

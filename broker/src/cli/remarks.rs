@@ -19,6 +19,13 @@ impl Arguments {
         if self.no_encrypt {
             remarks.push("--no-encrypt: whoever can read an image reads the memory in it".into());
         }
+        if self.listen_address.is_some_and(|address| !address.to_canonical().is_loopback()) {
+            remarks.push(
+                "--listen-address: whoever reaches it from elsewhere is an anonymous client, and nothing on the way \
+                 is encrypted"
+                    .into(),
+            );
+        }
         if self.parasite_socket_gid.is_some() && self.parasite_socket_dir.is_none() {
             remarks.push("-G has no effect without -S: there is no socket to give to a group".into());
         }
@@ -50,6 +57,7 @@ mod tests {
             ("memcr -l x -n", "waits for requests"),
             ("memcr -p 5 -g 7", "-g has no effect"),
             ("memcr -l 9000 -g 7", "-g has no effect"),
+            ("memcr -l 9000 --listen-address 0.0.0.0", "an anonymous client"),
         ] {
             let remarks = parse_from(line.split(' ').map(Into::into)).unwrap().remarks();
             assert!(remarks.iter().any(|remark| remark.contains(word)), "{line}: {remarks:?}");

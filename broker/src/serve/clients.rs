@@ -46,7 +46,7 @@ impl Server {
         Ok(())
     }
 
-    pub(super) fn accept(&mut self) {
+    pub(super) fn accept(&mut self, number: usize) {
         for _ in 0..ACCEPTED_AT_ONCE {
             let Some(listener) = &self.listener else { return };
             // each further client might bring more of them
@@ -54,17 +54,16 @@ impl Server {
                 self.pause_accepting("too many descriptors of clients can't be closed");
                 return;
             }
-            let client = match listener.accept() {
+            let client = match listener.accept(number) {
                 Ok(client) => client,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // it hung up before it was accepted
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) if has_hung_up(&error) => continue,
                 Err(error) => {
                     self.pause_accepting(error);
                     return;
                 }
             };
-            match Connection::new(client) {
+            match Connection::accepted(client) {
                 Ok(connection) => self.admit(connection),
                 Err(error) => debug!("name a client: {error}"),
             }
@@ -83,16 +82,9 @@ impl Server {
             self.refuse(connection, &unclosed(uid));
             return;
         }
-        match self.limits.admit(uid, &self.connections) {
-            Admission::Welcome => {}
-            Admission::InPlaceOf(idle) => self.dismiss(idle, IDLE),
-            Admission::Refused => {
-                self.refuse(
-                    connection,
-                    &format!("user {uid}, or the daemon, has as many connections as it may, and none is idle; {LATER}"),
-                );
-                return;
-            }
+        if !self.makes_room(uid) {
+            self.refuse(connection, &full(uid));
+            return;
         }
         let id = self.new_id();
         match self.watch(&connection, Token::Connection(id), EpollFlags::empty()) {
@@ -102,6 +94,30 @@ impl Server {
             }
             Err(error) => self.refuse(connection, &error.to_string()),
         }
+    }
+
+    /// Whether there is room for a connection of this user, if need be in the place of an idle one.
+    fn makes_room(&mut self, uid: u32) -> bool {
+        match self.limits.admit(uid, &self.connections) {
+            Admission::Welcome => true,
+            Admission::InPlaceOf(idle) => {
+                self.dismiss(idle, IDLE);
+                true
+            }
+            Admission::Refused => false,
+        }
+    }
+
+    /// A client over TCP takes one of its user's places once it has a name. False if there is none, and it is gone.
+    fn moves_in(&mut self, id: u64) -> bool {
+        let Some(connection) = self.connections.remove(&id) else { return false };
+        let uid = connection.uid();
+        let has_room = self.makes_room(uid);
+        self.connections.insert(id, connection);
+        if !has_room {
+            self.dismiss(id, &full(uid));
+        }
+        has_room
     }
 
     /// Whether so many descriptors from this user can't be closed that no more are taken.
@@ -255,7 +271,7 @@ impl Server {
     pub(super) fn name_client(&mut self, id: u64) -> Result<(), Failure> {
         let ticket = self.new_id();
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
-        if !connection.has_process() {
+        if !connection.can_be_named() {
             connection.stage = Stage::Ready(Rc::new(connection.asker(None)));
             return Ok(());
         }
@@ -275,9 +291,11 @@ impl Server {
             // it is gone
             return;
         };
-        connection.stage = Stage::Ready(Rc::new(connection.asker(peer)));
-        self.ready.insert(id);
-        self.serve_kept(id);
+        connection.identify(peer);
+        if !connection.is_over_tcp() || self.moves_in(id) {
+            self.ready.insert(id);
+            self.serve_kept(id);
+        }
     }
 
     /// Answers a request for good.
@@ -312,7 +330,7 @@ impl Server {
             Stage::Ready(asker) => Rc::clone(asker),
             Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
         };
-        let client = Client::of(&asker.peer, asker.looked_up);
+        let client = Client::of(&asker.peer, asker.looked_up, asker.address);
         let wire = connection.wire();
         self.audit.write(Event::ProtocolViolation(ViolationRecord { client, wire, message: &message }));
         connection.stage = Stage::Parting;
@@ -339,6 +357,28 @@ impl Server {
             self.closer.close(uid, descriptor);
         }
     }
+}
+
+/// Whether a client was gone before it was accepted: over TCP accept(2) may tell that in many words.
+fn has_hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+fn full(uid: u32) -> String {
+    format!("user {uid}, or the daemon, has as many connections as it may, and none is idle; {LATER}")
 }
 
 fn unclosed(uid: u32) -> String {

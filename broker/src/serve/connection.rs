@@ -4,18 +4,19 @@ use super::input::{Input, Said};
 use super::pending::Asker;
 use super::process::{Named, named_by};
 use crate::audit::record::Wire;
+use crate::startup::listener::Accepted;
 use crate::sys::descriptors::{holds_descriptors, receive, send};
 use memcr_protocol::client::{Answer, ServerFrame};
 use memcr_protocol::code::Failure;
 use memcr_protocol::frame::{FrameError, encode};
 use memcr_protocol::legacy::{LegacyError, Reply, Request};
-use memcr_protocol::subject::Peer;
+use memcr_protocol::subject::{NO_ID, Peer, PeerKind};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{Shutdown, UnixCredentials, getsockopt, shutdown, sockopt};
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -83,11 +84,20 @@ pub(crate) enum Incoming {
     End,
 }
 
+/// Where a client comes from.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    /// A process that the kernel names.
+    Unix(UnixCredentials),
+    /// This address; the launcher names its user.
+    Tcp { address: SocketAddr, uid: Option<u32> },
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: OwnedFd,
-    credentials: UnixCredentials,
+    origin: Origin,
     pub(crate) stage: Stage,
     /// Requests not yet answered.
     pub(crate) under_way: usize,
@@ -107,15 +117,31 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// A new client.
+    /// A client that was accepted.
     ///
     /// # Errors
     /// What the kernel says when asked who it is.
-    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
+    pub(crate) fn accepted(client: Accepted) -> io::Result<Self> {
+        match client.address {
+            None => Self::new(client.socket),
+            Some(address) => Ok(Self::of(client.socket, Origin::Tcp { address, uid: None })),
+        }
+    }
+
+    /// A new client on a UNIX socket.
+    ///
+    /// # Errors
+    /// What the kernel says when asked who it is.
+    pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        let socket = socket.into();
         let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
-        Ok(Self {
-            socket: socket.into(),
-            credentials,
+        Ok(Self::of(socket, Origin::Unix(credentials)))
+    }
+
+    fn of(socket: OwnedFd, origin: Origin) -> Self {
+        Self {
+            socket,
+            origin,
             stage: Stage::Greeting,
             under_way: 0,
             watched: Some(EpollFlags::empty()),
@@ -127,36 +153,61 @@ impl Connection {
             waiting_since: Some(Instant::now()),
             patience: PATIENCE,
             active: Instant::now(),
-        })
+        }
     }
 
-    /// Its user, as of connect().
+    /// Its user, as of connect(). All that came over TCP and have no name yet are the unknown user.
     pub(crate) fn uid(&self) -> u32 {
-        self.credentials.uid()
+        match self.origin {
+            Origin::Unix(credentials) => credentials.uid(),
+            Origin::Tcp { uid, .. } => uid.unwrap_or(UNKNOWN_USER),
+        }
     }
 
-    /// Whether the kernel can name its user and process here (kernel-facts 9).
-    pub(crate) fn is_known(&self) -> bool {
-        self.credentials.uid() != UNKNOWN_USER && self.has_process()
+    /// Whether it came over TCP.
+    pub(crate) fn is_over_tcp(&self) -> bool {
+        matches!(self.origin, Origin::Tcp { .. })
     }
 
-    /// Whether its process has a number here, by which the launcher can look it up.
-    pub(crate) fn has_process(&self) -> bool {
-        self.credentials.pid() != 0
+    /// Whether the launcher can look it up: over a UNIX socket if its process has a number here.
+    pub(crate) fn can_be_named(&self) -> bool {
+        match self.origin {
+            Origin::Unix(credentials) => credentials.pid() != 0,
+            Origin::Tcp { .. } => true,
+        }
     }
 
-    /// It, as the launcher looked it up: `None` if it couldn't, or wasn't asked.
+    /// The launcher has looked it up: now it may ask. `None` if it couldn't.
+    pub(crate) fn identify(&mut self, found: Option<Peer>) {
+        if let (Origin::Tcp { uid, .. }, Some(peer)) = (&mut self.origin, &found) {
+            *uid = Some(peer.uid);
+        }
+        self.stage = Stage::Ready(Rc::new(self.asker(found)));
+    }
+
+    /// It, as the launcher looked it up: `None` if it couldn't, or wasn't asked. It is known if the kernel can
+    /// name its user and process here (kernel-facts 9), over TCP its user, or if it is known to be anonymous.
     pub(crate) fn asker(&self, found: Option<Peer>) -> Asker {
-        let (known, looked_up) = (self.is_known() && found.is_some(), found.is_some());
-        let peer = found.unwrap_or_else(|| Peer {
-            uid: self.credentials.uid(),
-            gid: self.credentials.gid(),
-            groups: Vec::new(),
-            pid: self.credentials.pid(),
-            executable: None,
-            anonymous: false,
-        });
-        Asker { peer, known, looked_up }
+        let looked_up = found.is_some();
+        match self.origin {
+            Origin::Unix(credentials) => {
+                let known = looked_up && credentials.uid() != UNKNOWN_USER && credentials.pid() != 0;
+                let peer = found.unwrap_or_else(|| Peer {
+                    kind: PeerKind::Process,
+                    uid: credentials.uid(),
+                    gid: credentials.gid(),
+                    groups: Vec::new(),
+                    pid: credentials.pid(),
+                    executable: None,
+                });
+                Asker { peer, known, looked_up, address: None }
+            }
+            Origin::Tcp { address, .. } => {
+                let peer = found.unwrap_or_else(|| Peer::by_socket(NO_ID));
+                let known = looked_up && peer.uid != UNKNOWN_USER;
+                Asker { peer, known, looked_up, address: Some(address) }
+            }
+        }
     }
 
     /// Reads once.
@@ -379,9 +430,9 @@ impl AsFd for Connection {
 #[cfg(test)]
 impl Connection {
     /// A client as if it were of this user.
-    pub(crate) fn of_user(socket: UnixStream, uid: u32) -> io::Result<Self> {
+    pub(crate) fn of_user(socket: impl Into<OwnedFd>, uid: u32) -> io::Result<Self> {
         let credentials = libc::ucred { pid: 7, uid, gid: uid };
-        Ok(Self { credentials: credentials.into(), ..Self::new(socket)? })
+        Ok(Self::of(socket.into(), Origin::Unix(credentials.into())))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Server, Sleeper, Stopping};
 use crate::audit::record::{Event, Stop};
 use crate::error::{Attempt, BrokerError};
+use crate::startup::listener::Listener;
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::worker::WorkerCommand;
 use nix::errno::Errno;
@@ -23,7 +24,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Signals,
-    Listener,
+    /// The listener's socket with this number.
+    Listener(usize),
     Launcher,
     Worker(u64),
     Connection(u64),
@@ -35,7 +37,7 @@ impl Token {
     pub(super) fn encode(self) -> u64 {
         match self {
             Self::Signals => 0,
-            Self::Listener => 1,
+            Self::Listener(number) => u64::try_from(number).unwrap_or_default() << 3 | 1,
             Self::Launcher => 2,
             Self::Worker(ticket) => ticket << 3 | 3,
             Self::Connection(id) => id << 3 | 4,
@@ -46,7 +48,7 @@ impl Token {
     fn decode(token: u64) -> Option<Self> {
         match (token & 7, token >> 3) {
             (0, _) => Some(Self::Signals),
-            (1, _) => Some(Self::Listener),
+            (1, number) => usize::try_from(number).ok().map(Self::Listener),
             (2, _) => Some(Self::Launcher),
             (3, ticket) => Some(Self::Worker(ticket)),
             (4, id) => Some(Self::Connection(id)),
@@ -82,7 +84,7 @@ impl Server {
         for event in events.iter().take(count) {
             match Token::decode(event.data()) {
                 Some(Token::Signals) => self.read_signals(&mut turns),
-                Some(Token::Listener) => self.accept(),
+                Some(Token::Listener(number)) => self.accept(number),
                 Some(Token::Launcher) => self.launcher_ready(),
                 Some(Token::Worker(ticket)) => {
                     // epoll tells again if there is more
@@ -207,9 +209,9 @@ impl Server {
     }
 
     pub(super) fn watch_listener(&mut self, flags: EpollFlags) {
-        if let Some(listener) = &self.listener {
-            let mut event = EpollEvent::new(flags, Token::Listener.encode());
-            if let Err(cause) = self.epoll.modify(listener, &mut event) {
+        for (number, socket) in self.listener.iter().flat_map(Listener::sockets).enumerate() {
+            let mut event = EpollEvent::new(flags, Token::Listener(number).encode());
+            if let Err(cause) = self.epoll.modify(socket, &mut event) {
                 tracing::error!("watch the listening socket: {cause}");
             }
         }
@@ -229,7 +231,8 @@ mod tests {
     fn tokens_survive_epoll() {
         for token in [
             Token::Signals,
-            Token::Listener,
+            Token::Listener(0),
+            Token::Listener(1),
             Token::Launcher,
             Token::Worker(9),
             Token::Connection(7),

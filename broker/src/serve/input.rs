@@ -178,11 +178,9 @@ mod tests {
     #[test]
     fn the_first_four_bytes_tell_the_protocol_however_they_come() {
         let hello = frame::encode(&ClientFrame::Hello { version: VERSION }).unwrap();
-        for (bytes, wire) in [
-            (hello, Wire::Framed),
-            (words(&[100, 7]), Wire::V1),
-            (words(&[102, 8, 101, 7]), Wire::V2),
-        ] {
+        for (bytes, wire) in
+            [(hello, Wire::Framed), (words(&[100, 7]), Wire::V1), (words(&[102, 8, 101, 7]), Wire::V2)]
+        {
             assert_eq!(fed(&bytes[..3]).wire(), None);
             let mut input = fed(&bytes);
             assert_eq!((input.wire(), input.is_legacy()), (Some(wire), wire != Wire::Framed));

@@ -150,19 +150,20 @@ mod tests {
     use super::*;
     use crate::audit::record::Wire;
     use crate::serve::pending::Asker;
-    use memcr_protocol::subject::{Action, Peer};
+    use memcr_protocol::subject::{Action, Peer, PeerKind};
     use std::fs::File;
     use std::rc::Rc;
     use std::time::Instant;
 
     fn lookup(number: u64, uid: u32) -> Lookup {
-        let peer = Peer { uid, gid: 1, groups: Vec::new(), pid: 7, executable: None, anonymous: false };
+        let kind = PeerKind::Process;
+        let peer = Peer { kind, uid, gid: 1, groups: Vec::new(), pid: 7, executable: None };
         let pending = Pending {
             number,
             connection: number,
             id: 1,
             wire: Wire::Framed,
-            asker: Rc::new(Asker { peer, known: true, looked_up: true }),
+            asker: Rc::new(Asker { peer, known: true, looked_up: true, address: None }),
             action: Action::Restore,
             pid: 7,
             since: Instant::now(),

@@ -56,6 +56,7 @@ use memcr_protocol::worker::WorkerEvent;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use target::Target;
@@ -161,8 +162,8 @@ impl Server {
         if let Some(launcher) = &server.launcher {
             server.watch(launcher, Token::Launcher, EpollFlags::EPOLLIN)?;
         }
-        if let Some(listener) = &server.listener {
-            server.watch(listener, Token::Listener, EpollFlags::EPOLLIN)?;
+        for (number, socket) in server.listener.iter().flat_map(Listener::sockets).enumerate() {
+            server.watch(socket, Token::Listener(number), EpollFlags::EPOLLIN)?;
         }
         Ok(server)
     }
@@ -177,6 +178,7 @@ impl Server {
             uid: start.uid,
             gid: start.gid,
             listen: start.listen.as_deref(),
+            addresses: &start.addresses,
             listen_gid: start.listen_group,
             directories: self.directories.names().collect(),
             policy: start.policy.as_deref(),
@@ -222,6 +224,7 @@ pub(crate) struct Announcement {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) listen: Option<String>,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) listen_group: Option<u32>,
     pub(crate) policy: Option<String>,
     pub(crate) image: ImageSettings,

@@ -4,6 +4,7 @@ use crate::audit::record::Wire;
 use memcr_protocol::client::CheckpointOptions;
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::subject::{Action, Peer};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,10 +13,13 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Asker {
     pub(crate) peer: Peer,
-    /// Whether the kernel can name its user and process here; else it may nothing.
+    /// Whether the kernel can name its user and process here (over TCP its user), or it is known that nobody can;
+    /// else it may nothing.
     pub(crate) known: bool,
     /// Whether the launcher was asked about it: `peer` has its groups and its program.
     pub(crate) looked_up: bool,
+    /// Where it comes from, over TCP.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// A request that has not been answered yet.

@@ -85,7 +85,7 @@ fn blank<'a>(pending: &'a Pending, facts: Option<&'a TargetFacts>, rule: Option<
     };
     Request {
         request: pending.number,
-        client: Client::of(&pending.asker.peer, pending.asker.looked_up),
+        client: Client::of(&pending.asker.peer, pending.asker.looked_up, pending.asker.address),
         wire: pending.wire,
         action: pending.action.name(),
         target,

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use std::ffi::CString;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -61,6 +62,8 @@ pub(crate) struct Endowment {
 pub(crate) enum ClientSource {
     /// The listening socket with this address.
     Listener(Vec<u8>),
+    /// The listening TCP sockets with these addresses.
+    Ports(Vec<SocketAddr>),
     /// One within this process: its socket, its target's pidfd.
     Within(OwnedFd, OwnedFd),
 }
@@ -106,6 +109,7 @@ fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
         endowment;
     let (clients, of_client) = match clients {
         ClientSource::Listener(address) => (Clients::AcceptedAt(address), Vec::new()),
+        ClientSource::Ports(addresses) => (Clients::AcceptedOverTcp(addresses), Vec::new()),
         ClientSource::Within(socket, target) => (Clients::One, vec![socket, target]),
     };
     let source = policy.as_ref().map(|policy| PolicySource { path: policy.path.clone() });

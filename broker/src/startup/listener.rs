@@ -1,8 +1,9 @@
-//! The listening socket: made without a moment in which a stranger could use it, and never in the
-//! place of anything that isn't a dead socket of ours.
+//! Where clients come in. The UNIX socket is made without a moment in which a stranger could use it, and never
+//! in the place of anything that isn't a dead socket of ours.
 
 use super::identity::Identity;
 use super::paths::{Place, Purpose, is, open_parent};
+use super::ports::Ports;
 use crate::error::{Attempt, BrokerError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -11,19 +12,107 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, umask};
 use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use tracing::{debug, info};
 
 /// Connections that may wait to be accepted; 300 idle clients at once must not crowd out one more.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
-const FLAGS: SockFlag = SockFlag::SOCK_NONBLOCK.union(SockFlag::SOCK_CLOEXEC);
+/// What all listening sockets are.
+pub(super) const FLAGS: SockFlag = SockFlag::SOCK_NONBLOCK.union(SockFlag::SOCK_CLOEXEC);
+
+/// Where clients come in.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    /// A UNIX socket.
+    Path(PathListener),
+    /// TCP sockets, one for each address.
+    Ports(Ports),
+}
+
+/// A client that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// Its socket.
+    pub(crate) socket: OwnedFd,
+    /// Where it comes from, over TCP.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// Listens; see [`PathListener::listen`].
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the kernel refuses.
+    pub(crate) fn listen(&self) -> Result<(), BrokerError> {
+        match self {
+            Self::Path(listener) => listener.listen(),
+            Self::Ports(ports) => ports.listen(),
+        }
+    }
+
+    /// All sockets, by number.
+    pub(crate) fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Path(listener) => vec![listener.socket.as_fd()],
+            Self::Ports(ports) => ports.sockets().collect(),
+        }
+    }
+
+    /// The next client that waits at the socket with this number.
+    ///
+    /// # Errors
+    /// What accept(2) says, `WouldBlock` among it.
+    pub(crate) fn accept(&self, number: usize) -> io::Result<Accepted> {
+        match self {
+            Self::Path(listener) => {
+                listener.accept().map(|socket| Accepted { socket: socket.into(), address: None })
+            }
+            Self::Ports(ports) => ports
+                .accept(number)
+                .map(|(socket, address)| Accepted { socket: socket.into(), address: Some(address) }),
+        }
+    }
+
+    /// The path where clients connect.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(listener) => Some(&listener.path),
+            Self::Ports(_) => None,
+        }
+    }
+
+    /// The TCP addresses where clients connect.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Path(_) => &[],
+            Self::Ports(ports) => ports.addresses(),
+        }
+    }
+
+    /// The directory of the socket; removing the socket needs it.
+    pub(crate) fn parent(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Path(listener) => Some(listener.parent.as_fd()),
+            Self::Ports(_) => None,
+        }
+    }
+
+    /// Closes all sockets, and removes the name of the UNIX socket, if it is still ours.
+    pub(crate) fn remove(self) {
+        match self {
+            Self::Path(listener) => listener.remove(),
+            Self::Ports(_) => {}
+        }
+    }
+}
 
 /// A listening UNIX socket and the name it has.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct PathListener {
     socket: UnixListener,
     parent: OwnedFd,
     name: OsString,
@@ -31,10 +120,10 @@ pub(crate) struct Listener {
     inode: (libc::dev_t, libc::ino_t),
 }
 
-impl Listener {
+impl PathListener {
     /// Binds `path`. Mode 0660 and group `group`, or mode 0666 without a group: then
     /// anybody may connect, be named by the kernel, and be told what the policy says. Nobody can connect
-    /// before [`Listener::listen`].
+    /// before [`PathListener::listen`].
     ///
     /// # Errors
     /// [`BrokerError`] when `path` is taken, or can't be bound.
@@ -62,31 +151,17 @@ impl Listener {
     ///
     /// # Errors
     /// [`BrokerError`] when the kernel refuses.
-    pub(crate) fn listen(&self) -> Result<(), BrokerError> {
+    fn listen(&self) -> Result<(), BrokerError> {
         let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
         listen(&self.socket, backlog).attempt_at("listen on", place(&self.path))
     }
 
-    /// The next client that waits.
-    ///
-    /// # Errors
-    /// What accept(2) says, `WouldBlock` among it.
-    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
+    fn accept(&self) -> io::Result<UnixStream> {
         self.socket.accept().map(|(client, _)| client)
     }
 
-    /// Where clients connect.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory of the socket; removing the socket needs it.
-    pub(crate) fn parent(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
-    }
-
     /// Closes the socket and removes its name, if it is still ours and the directory allows it.
-    pub(crate) fn remove(self) {
+    fn remove(self) {
         let Self { socket, parent, name, path, inode } = self;
         drop(socket);
         match fstatat(&parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -103,12 +178,6 @@ impl Listener {
 
 fn place(path: &Path) -> Place<'_> {
     Place { purpose: Purpose::Socket, path }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
 }
 
 /// Makes the new socket the group's and the final user's, who may then remove it at the end even from
@@ -203,11 +272,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
         let group = getegid().as_raw();
-        let listener = Listener::bind(&path, Some(group), &user()).unwrap();
+        let listener = PathListener::bind(&path, Some(group), &user()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
         listener.remove();
         assert!(!path.exists());
-        let _listener = Listener::bind(&path, None, &user()).unwrap();
+        let _listener = PathListener::bind(&path, None, &user()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
     }
 
@@ -215,7 +284,7 @@ mod tests {
     fn nobody_can_connect_before_it_listens() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
-        let listener = Listener::bind(&path, None, &user()).unwrap();
+        let listener = PathListener::bind(&path, None, &user()).unwrap();
         assert!(UnixStream::connect(&path).is_err());
         listener.listen().unwrap();
         assert!(UnixStream::connect(&path).is_ok());
@@ -226,7 +295,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
-        assert!(Listener::bind(&path, None, &user()).is_ok());
+        assert!(PathListener::bind(&path, None, &user()).is_ok());
     }
 
     #[test]
@@ -234,7 +303,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
         let _alive = UnixListener::bind(&path).unwrap();
-        let refused = Listener::bind(&path, None, &user()).unwrap_err();
+        let refused = PathListener::bind(&path, None, &user()).unwrap_err();
         assert!(matches!(refused, BrokerError::InUse { .. }), "{refused}");
     }
 
@@ -243,17 +312,17 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
         fs::write(&path, "precious").unwrap();
-        assert!(Listener::bind(&path, None, &user()).is_err());
+        assert!(PathListener::bind(&path, None, &user()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
         symlink("elsewhere", &path).unwrap();
-        assert!(Listener::bind(&path, None, &user()).is_err());
+        assert!(PathListener::bind(&path, None, &user()).is_err());
         assert!(path.is_symlink());
         if geteuid().is_root() {
             fs::remove_file(&path).unwrap();
             drop(UnixListener::bind(&path).unwrap());
             chown(&path, Some(61_991), None).unwrap();
-            let refused = Listener::bind(&path, None, &user()).unwrap_err();
+            let refused = PathListener::bind(&path, None, &user()).unwrap_err();
             assert!(refused.to_string().contains("another user"), "{refused}");
             lchown(&path, Some(0), None).unwrap();
         }
@@ -263,7 +332,7 @@ mod tests {
     fn a_name_that_was_replaced_meanwhile_is_not_removed() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("s");
-        let listener = Listener::bind(&path, None, &user()).unwrap();
+        let listener = PathListener::bind(&path, None, &user()).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "somebody's").unwrap();
         listener.remove();

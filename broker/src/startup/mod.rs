@@ -7,6 +7,7 @@ pub(crate) mod listener;
 pub(crate) mod notify;
 pub(crate) mod paths;
 pub(crate) mod policy;
+pub(crate) mod ports;
 
 use crate::audit::log::AuditLog;
 use crate::cli::Arguments;
@@ -14,7 +15,7 @@ use crate::error::{Attempt, BrokerError};
 use directories::ImageDirectories;
 use identity::Identity;
 use launcher::{ClientSource, Endowment, Launcher};
-use listener::Listener;
+use listener::{Listener, PathListener};
 use memcr_policy::Policy;
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{SleepOptions, Transport};
@@ -24,6 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use notify::ServiceManager;
+use ports::Ports;
 use std::fs;
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
@@ -58,11 +60,15 @@ pub(crate) struct Foundation {
 }
 
 /// Opens and starts everything, in an order in which what fails most often and costs least comes
-/// first, and clients can connect only when all else is there.
+/// first, and clients can connect only when all else is there. `within` are socket and target of the client that
+/// there is instead of a listener.
 ///
 /// # Errors
 /// The first [`BrokerError`].
-pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Foundation, BrokerError> {
+pub(crate) fn lay(
+    arguments: &Arguments,
+    within: Option<(OwnedFd, OwnedFd)>,
+) -> Result<Foundation, BrokerError> {
     arguments.remarks().iter().for_each(|remark| warn!("{remark}"));
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
@@ -72,6 +78,7 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
     let listen_group = listen_gid.map(|group| identity::group("-g", group)).transpose()?;
     let transport = transport(arguments)?;
     let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group)?;
+    let ports = Ports::bind(arguments, &policy)?;
     let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
     let audit = open_audit_log(arguments, &identity)?;
     let userfaultfd = open_userfaultfd();
@@ -79,6 +86,14 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
     warn_of_ptrace_scope();
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
     let image = ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum };
+    let path = arguments.listen_path();
+    let clients = match (within, &ports) {
+        (Some((socket, target)), _) => ClientSource::Within(socket, target),
+        (None, Some(ports)) => ClientSource::Ports(ports.addresses().to_vec()),
+        (None, None) => {
+            ClientSource::Listener(path.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default())
+        }
+    };
     let endowment = Endowment {
         policy: policy_file,
         userfaultfd,
@@ -89,9 +104,9 @@ pub(crate) fn lay(arguments: &Arguments, clients: ClientSource) -> Result<Founda
         transport,
     };
     let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
-    let listener = match arguments.listen_path() {
-        Some(path) => Some(Listener::bind(path, listen_group, &identity)?),
-        None => None,
+    let listener = match path {
+        Some(path) => Some(Listener::Path(PathListener::bind(path, listen_group, &identity)?)),
+        None => ports.map(Listener::Ports),
     };
     let service_manager = ServiceManager::from_environment();
     Ok(Foundation {

@@ -1,7 +1,7 @@
 //! The accounts of a made-up system, and clients and targets on it.
 
 use memcr_policy::{Names, Policy, PolicyError};
-use memcr_protocol::subject::{Peer, TargetFacts};
+use memcr_protocol::subject::{Peer, PeerKind, TargetFacts};
 
 pub(crate) struct Accounts;
 
@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// A client of this user and group that is in these groups, too.
 pub(crate) fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-    Peer { uid, gid, groups: groups.to_vec(), pid: 77, executable: None, anonymous: false }
+    Peer { kind: PeerKind::Process, uid, gid, groups: groups.to_vec(), pid: 77, executable: None }
 }
 
 /// A target, all of whose ids are this one.

@@ -87,6 +87,57 @@ fn a_client_is_matched_by_user_and_by_any_of_its_groups() {
 }
 
 #[test]
+fn a_client_over_tcp_is_matched_by_its_user_and_its_groups_are_in_doubt() {
+    // whatever groups were found for the records
+    let client = Peer { gid: 100, groups: vec![2001], pid: 7, ..Peer::by_socket(1000) };
+    for (conditions, allow_matches, deny_matches) in [
+        ("", true, true),
+        ("client = { uid = 1000 }", true, true),
+        ("client = { user = 'app' }", true, true),
+        ("client = { user = 'ops' }", false, false),
+        ("client = { gid = 100 }", false, true),
+        ("client = { group = 'auditors' }", false, true),
+        ("client = { group = 'memcr-clients' }", false, true),
+        ("client = { user = 'app', group = 'auditors' }", false, true),
+        ("client = { user = 'ops', group = 'auditors' }", false, false),
+        ("client = { anonymous = true }", false, false),
+    ] {
+        let matched = |effect| matches(&rule(effect, conditions), &client, &any_target());
+        assert_eq!((matched("allow"), matched("deny")), (allow_matches, deny_matches), "{conditions}");
+    }
+}
+
+#[test]
+fn an_anonymous_client_is_allowed_only_by_a_rule_that_says_so() {
+    for (conditions, allow_matches, deny_matches) in [
+        ("", false, true),
+        ("client = { anonymous = true }", true, true),
+        ("client = { uid = 0 }", false, false),
+        ("client = { gid = [0, 4294967294] }", false, false),
+        ("client = { user = 'root', group = 'root' }", false, false),
+        ("target = { uid = 600 }", false, true),
+    ] {
+        for id in [0, 600, u32::MAX] {
+            let client = Peer { uid: id, gid: id, groups: vec![id], ..Peer::anonymous() };
+            let matched = |effect| matches(&rule(effect, conditions), &client, &any_target());
+            assert_eq!((matched("allow"), matched("deny")), (allow_matches, deny_matches), "{conditions}");
+        }
+    }
+    assert!(!matches(&rule("allow", "client = { anonymous = true }"), &peer(0, 0, &[]), &any_target()));
+}
+
+#[test]
+fn a_policy_tells_whether_it_allows_something_to_anonymous_clients() {
+    assert!(rule("allow", "client = { anonymous = true }").grants_anonymous());
+    for (effect, conditions) in
+        [("deny", "client = { anonymous = true }"), ("allow", ""), ("allow", "client = { uid = 5 }")]
+    {
+        assert!(!rule(effect, conditions).grants_anonymous(), "{effect} {conditions}");
+    }
+    assert!(!Policy::builtin(Some(5)).grants_anonymous());
+}
+
+#[test]
 fn a_target_must_match_by_every_key() {
     for (conditions, matched) in [
         ("target = { user = 'app' }", true),

@@ -60,7 +60,7 @@ fn an_unknown_key_is_an_error_at_the_first_of_them() {
     );
     assert_eq!(
         error_of_rule_with("client = { uid = 1, executable = '/a' }"),
-        "line 6, column 21: unknown key `executable` in `client`; known are `uid`, `user`, `gid`, `group`"
+        "line 6, column 21: unknown key `executable` in `client`; known are `uid`, `user`, `gid`, `group`, `anonymous`"
     );
     assert_eq!(
         error_of_rule_with("[rule.target]\n  exe = '/a'"),
@@ -172,6 +172,41 @@ fn an_id_that_identifies_nobody_allows_nobody_but_may_be_denied() {
         let deny = RULE.replace("allow", "deny");
         assert_eq!(error_of(&format!("{deny}client = {{ {condition} }}")), "no error");
         assert_eq!(error_of_rule_with(&format!("target = {{ {condition} }}")), "no error");
+    }
+}
+
+#[test]
+fn anonymous_stands_alone_and_is_true_or_left_out() {
+    let not = "`anonymous` must be true, or be left out: without it a rule is not for anonymous clients";
+    for (line, message) in [
+        ("client = { anonymous = true }", "no error".to_owned()),
+        ("client = { anonymous = false }", format!("line 6, column 24: {not}")),
+        ("client = { uid = 5, anonymous = false }", format!("line 6, column 33: {not}")),
+        (
+            "client = { anonymous = 'yes' }",
+            "line 6, column 24: `anonymous` must be true, not the string `yes`".to_owned(),
+        ),
+        (
+            "client = { anonymous = [true] }",
+            "line 6, column 24: `anonymous` must be true, not a list".to_owned(),
+        ),
+        (
+            "target = { anonymous = true }",
+            "line 6, column 12: unknown key `anonymous` in `target`; known are `uid`, `user`, `gid`, `group`, \
+             `executable`, `cgroup`"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(error_of_rule_with(line), message, "{line}");
+    }
+    for (key, value) in [("uid", "5"), ("user", "'app'"), ("gid", "[5]"), ("group", "'auditors'")] {
+        assert_eq!(
+            error_of_rule_with(&format!("client = {{ anonymous = true, {key} = {value} }}")),
+            format!(
+                "line 6, column {}: `{key}` can't stand beside `anonymous`: nobody knows the ids of an anonymous client",
+                33 + key.len()
+            )
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! Generated policies decide as a naive reading of doc/policy.md says.
 
-use crate::accounts::parse;
-use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use crate::accounts::{parse, peer};
+use memcr_protocol::subject::{Action, Peer, PeerKind, TargetFacts};
+use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -14,8 +15,14 @@ const ACTIONS: [Action; 4] = [Action::Checkpoint, Action::Restore, Action::List,
 struct Rule {
     allow: bool,
     actions: Vec<Action>,
-    client: Option<Conditions>,
+    client: Option<Client>,
     target: Option<Conditions>,
+}
+
+#[derive(Debug, Clone)]
+enum Client {
+    Anonymous,
+    Ids(Conditions),
 }
 
 #[derive(Debug, Clone)]
@@ -49,9 +56,10 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
-    fn client()(uid in of(ids()), gid in of(ids())) -> Option<Conditions> {
+    fn client()(uid in of(ids()), gid in of(ids()), anonymous in weighted(0.2)) -> Option<Client> {
         let conditions = Conditions { uid, gid, executable: None, cgroup: None };
-        (conditions.uid.is_some() || conditions.gid.is_some()).then_some(conditions)
+        let some = conditions.uid.is_some() || conditions.gid.is_some();
+        if anonymous { Some(Client::Anonymous) } else { some.then_some(Client::Ids(conditions)) }
     }
 }
 
@@ -71,11 +79,11 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn subjects()(uid in 0u32..4, gid in 0u32..4, groups in vec(0u32..4, 0..3),
+    fn subjects()(kind in select(vec![PeerKind::Process, PeerKind::Socket, PeerKind::Anonymous]), uid in 0u32..4, gid in 0u32..4, groups in vec(0u32..4, 0..3),
         uids in [0u32..4, 0..4, 0..4], gids in [0u32..4, 0..4, 0..4], same: bool,
         executable in path(), cgroup in path()) -> (Peer, TargetFacts) {
         let [uids, gids] = if same { [[uids[0]; 3], [gids[0]; 3]] } else { [uids, gids] };
-        (Peer { uid, gid, groups, pid: 7, executable: None, anonymous: false },
+        (Peer { kind, uid, gid, groups, pid: 7, executable: None },
             TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup })
     }
 }
@@ -85,20 +93,31 @@ impl Rule {
         let names: Vec<_> = self.actions.iter().map(|action| action.name()).collect();
         let effect = if self.allow { "allow" } else { "deny" };
         let mut text = format!("[[rule]]\nname = '{number}'\neffect = '{effect}'\nactions = {names:?}\n");
-        for (key, conditions) in [("client", &self.client), ("target", &self.target)] {
-            if let Some(conditions) = conditions {
-                text += &format!("[rule.{key}]\n{}", conditions.text());
-            }
+        match &self.client {
+            Some(Client::Anonymous) => text += "[rule.client]\nanonymous = true\n",
+            Some(Client::Ids(conditions)) => text += &format!("[rule.client]\n{}", conditions.text()),
+            None => {}
+        }
+        if let Some(conditions) = &self.target {
+            text += &format!("[rule.target]\n{}", conditions.text());
         }
         text
     }
 
     fn matches(&self, peer: &Peer, action: Action, target: &TargetFacts) -> bool {
         let mut all = self.actions.contains(&action);
-        if let Some(client) = &self.client {
-            let groups: Vec<u32> = peer.groups.iter().copied().chain([peer.gid]).collect();
-            all &= client.uid.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
-            all &= client.gid.as_ref().is_none_or(|gids| gids.iter().any(|gid| groups.contains(gid)));
+        let is_anonymous = peer.kind == PeerKind::Anonymous;
+        match &self.client {
+            None => all &= !(self.allow && is_anonymous),
+            Some(Client::Anonymous) => all &= is_anonymous,
+            Some(Client::Ids(client)) => {
+                let groups: Vec<u32> = peer.groups.iter().copied().chain([peer.gid]).collect();
+                let in_doubt = peer.kind == PeerKind::Socket;
+                let in_group = |gid: &u32| if in_doubt { !self.allow } else { groups.contains(gid) };
+                all &= !is_anonymous;
+                all &= client.uid.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
+                all &= client.gid.as_ref().is_none_or(|gids| gids.iter().any(in_group));
+            }
         }
         if let Some(conditions) = &self.target {
             all &= conditions.uid.as_ref().is_none_or(|uids| self.ids(uids, target.uids));
@@ -205,7 +224,7 @@ proptest! {
         let policy = parse(&format!(
             "version = 1\n[[rule]]\nname = 'a'\neffect = 'allow'\nactions = 'list'\ntarget = {{ cgroup = {pattern:?} }}"
         )).unwrap();
-        let peer = Peer { uid: 1, gid: 1, groups: vec![], pid: 7, executable: None, anonymous: false };
+        let peer = peer(1, 1, &[]);
         for path in paths {
             let expected = naive(&pattern, &path)
                 && (pattern.ends_with(" (deleted)") || !path.ends_with(" (deleted)"));

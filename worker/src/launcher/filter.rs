@@ -1,6 +1,6 @@
 //! What the launcher may call, and so what a worker may until it is confined, and why.
 
-use crate::confine::Filter;
+use crate::confine::{Condition, Filter};
 
 /// Allowed with any argument: which process may be touched is decided by policy, not by numbers.
 const ALLOWED: &[(i64, &str)] = &[
@@ -35,8 +35,8 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_pipe2, "threads of a worker"),
     (libc::SYS_ioctl, "the guard, the page map, pid namespaces"),
     (libc::SYS_socketpair, "the deposit socket"),
-    (libc::SYS_sendmsg, "reports, deposits, events"),
-    (libc::SYS_recvmsg, "jobs, deposits, orders"),
+    (libc::SYS_sendmsg, "reports, deposits, events, questions about sockets"),
+    (libc::SYS_recvmsg, "jobs, deposits, orders, answers about sockets"),
     (libc::SYS_getsockopt, "who a client is"),
     (libc::SYS_getsockname, "whether a socket is a client's"),
     (libc::SYS_getpeername, "whether a socket is a client's"),
@@ -80,9 +80,14 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_exit_group, "the end"),
 ];
 
-/// The launcher's filter.
-pub(super) fn filter() -> Filter {
+/// The launcher's filter; whether clients come over TCP.
+pub(super) fn filter(over_tcp: bool) -> Filter {
     let mut filter = Filter::default();
     filter.allow(ALLOWED);
+    if over_tcp {
+        // who a client is; every worker has a socket of its own for that
+        let (netlink, sock_diag) = (libc::AF_NETLINK as u64, libc::NETLINK_SOCK_DIAG as u64);
+        filter.allow_if(libc::SYS_socket, &[Condition::Is(0, netlink), Condition::Is(2, sock_diag)]);
+    }
     filter
 }

@@ -1,24 +1,44 @@
-//! Naming processes: only the privileged side can read which program a stranger's process runs, what descriptors
-//! it has, and which pid namespace it is in.
+//! Naming clients, processes and programs: only the privileged side can read which program a stranger's process
+//! runs, what descriptors it has, which process has a socket, and which pid namespace it is in.
 
 use crate::confine;
 use crate::error::Result;
-use crate::sys::{pidfd, socket};
+use crate::sys::pidfd;
 use crate::target::clients::Clients;
 use crate::target::facts;
 use crate::target::numbers::PidNamespace;
 use crate::target::orphans;
 use crate::target::proc_directory::ProcDirectory;
+use crate::target::socket_holder::{self, Holder};
+use crate::target::tcp_clients::Named;
 use memcr_protocol::subject::Peer;
 use nix::unistd::Pid;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The peer of a client's socket; `None` if the kernel doesn't name one.
 ///
 /// # Errors
 /// When CAP_SYS_PTRACE could not be put out of effect again: nothing may go on then.
-pub(super) fn peer(client: &OwnedFd) -> Result<Option<Peer>> {
-    with_ptrace(|| facts::peer(client.as_fd()).ok().flatten())
+pub(super) fn peer(client: &OwnedFd, clients: &Clients) -> Result<Option<Peer>> {
+    match clients {
+        Clients::AcceptedAt(_) | Clients::One { .. } => {
+            with_ptrace(|| facts::peer(client.as_fd()).ok().flatten())
+        }
+        Clients::AcceptedOverTcp(clients) => {
+            let Some(named) = clients.name(client.as_fd()).ok().flatten() else { return Ok(None) };
+            let holder = match named {
+                Named::User { uid, inode } => with_ptrace(|| socket_holder::find(client, uid, inode))?,
+                Named::Anonymous => None,
+            };
+            let peer = named.peer();
+            Ok(Some(match holder {
+                Some(Holder { gid, groups, pid, executable }) => {
+                    Peer { gid, groups, pid, executable, ..peer }
+                }
+                None => peer,
+            }))
+        }
+    }
 }
 
 /// What is told of a process that is not asleep here.
@@ -46,23 +66,33 @@ pub(super) fn program(target: &OwnedFd) -> Result<Program> {
 
 /// The process that has `number` in the pid namespace of a client; `None` if there is none, or the client is gone.
 ///
+/// Of a client over TCP only the process that holds its socket could tell its namespace. If none is found the
+/// number means our own: whoever hides there is judged by its user all the same.
+///
 /// # Errors
 /// As above.
 pub(super) fn target(client: &OwnedFd, number: i32, clients: &Clients) -> Result<Option<OwnedFd>> {
-    // of others the kernel would tell, too
-    if clients.require(client.as_fd()).is_err() {
-        return Ok(None);
-    }
-    with_ptrace(|| find(client.as_fd(), number))
+    let is_over_tcp = matches!(clients, Clients::AcceptedOverTcp(_));
+    // of sockets that are no clients' the kernel would tell, too
+    let named = if is_over_tcp {
+        peer(client, clients)?
+    } else {
+        clients.credentials(client.as_fd()).unwrap_or(None)
+    };
+    let Some(named) = named else { return Ok(None) };
+    with_ptrace(|| {
+        let pid = if is_over_tcp && named.pid == 0 { Pid::this().as_raw() } else { named.pid };
+        let namespace = PidNamespace::of(Pid::from_raw(pid)).ok()?;
+        // it is the client's, if that is still there
+        let is_there = || match clients.credentials(client.as_fd()) {
+            Ok(Some(_)) => is_over_tcp || facts::is_peer_there(client.as_fd()),
+            Ok(None) | Err(_) => false,
+        };
+        if is_there() { find(&namespace, number) } else { None }
+    })
 }
 
-fn find(client: BorrowedFd<'_>, number: i32) -> Option<OwnedFd> {
-    let pid = socket::peer_credentials(client).ok()?.pid();
-    let namespace = PidNamespace::of(Pid::from_raw(pid)).ok()?;
-    // it is the client's, if that is still there
-    if !facts::is_peer_there(client) {
-        return None;
-    }
+fn find(namespace: &PidNamespace, number: i32) -> Option<OwnedFd> {
     let here = namespace.find(number)?;
     let target = pidfd::of_process(here).ok()?;
     // since that was opened the number is its own, as long as it lives

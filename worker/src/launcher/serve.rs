@@ -84,7 +84,8 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
         frame::decode(&packet).map_err(|error| Error::Protocol(format!("a job is malformed: {error}")))?;
     match (job, <[OwnedFd; 4]>::try_from(descriptors)) {
         (Job::Identify { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
-            let peer = descriptors.first().map_or(Ok(None), naming::peer)?;
+            let clients = &setup.authority.clients;
+            let peer = descriptors.first().map_or(Ok(None), |client| naming::peer(client, clients))?;
             report(jobs, &LauncherReport::Identified { ticket, peer });
         }
         (Job::NameProgram { ticket }, Err(descriptors)) if descriptors.len() == 1 => {

@@ -7,6 +7,7 @@ use crate::launcher::filter;
 use crate::phase::{Authority, Settings};
 use crate::sys::{pidfd, process, socket};
 use crate::target::clients::Clients;
+use crate::target::tcp_clients;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
@@ -79,7 +80,11 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
-    confine::install(&filter::filter())?;
+    let over_tcp = matches!(authority.clients, Clients::AcceptedOverTcp(_));
+    if over_tcp {
+        tcp_clients::prove()?;
+    }
+    confine::install(&filter::filter(over_tcp))?;
     Ok(Setup { authority, settings, device, host, broker })
 }
 

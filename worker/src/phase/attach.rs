@@ -259,7 +259,12 @@ impl Attached {
     }
 
     /// Gives up every right that isn't needed from here on.
-    pub(crate) fn confine(&self, broker: &Broker, launcher: &Launcher) -> Result<Confined> {
+    pub(crate) fn confine(
+        &self,
+        authority: &Authority,
+        broker: &Broker,
+        launcher: &Launcher,
+    ) -> Result<Confined> {
         let Handles { memory, pagemap, guard, guard_is_full: _, smaps, status } = &self.handles;
         let mut keep = vec![
             libc::STDERR_FILENO,
@@ -275,6 +280,7 @@ impl Attached {
             self.tracees.signals_number(),
         ];
         keep.extend(self.parasite.socket_number());
+        keep.extend(authority.clients.keep_open()?);
         let confined = confine::confine(&keep, &self.tracees.tids())?;
         broker.tell(&WorkerEvent::Confined { sandbox: confined.sandbox(), guard: self.guard() });
         Ok(confined)

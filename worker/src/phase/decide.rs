@@ -23,8 +23,7 @@ pub(crate) struct Authority {
 impl Authority {
     /// The client of a socket, if it is one and the kernel can name it.
     pub(super) fn peer(&self, client: BorrowedFd<'_>) -> Result<Peer> {
-        self.clients.require(client)?;
-        facts::peer(client)?.ok_or_else(|| Error::Protocol("the kernel can't name the client".into()))
+        self.clients.peer(client)?.ok_or_else(|| Error::Protocol("the kernel can't name the client".into()))
     }
 
     /// The rule that allows the checkpoint, or the denial.
@@ -39,8 +38,7 @@ impl Authority {
 
     /// What the policy says of a restore by the client of a socket. A client that can't be named may not.
     pub(super) fn may_restore(&self, client: BorrowedFd<'_>, target: &TargetFacts) -> Decision {
-        let peer = self.clients.require(client).and_then(|()| facts::credentials(client));
-        match peer {
+        match self.clients.credentials(client) {
             Ok(Some(peer)) => self.decide(&peer, Action::Restore, target),
             Ok(None) | Err(_) => Decision { allowed: false, rule: UNKNOWN_PEER.into() },
         }

@@ -9,5 +9,6 @@ pub(crate) mod pidfd;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod ptrace;
+pub(crate) mod sock_diag;
 pub(crate) mod socket;
 pub(crate) mod userfaultfd;

@@ -4,11 +4,13 @@
 
 use crate::error::{Error, Result};
 use crate::target::facts;
+use crate::target::tcp_clients::{Named, TcpClients};
 use memcr_protocol::launcher;
+use memcr_protocol::subject::Peer;
 use nix::errno::Errno;
 use nix::sys::socket::{SockType, UnixAddr, getpeername, getsockname, getsockopt, sockopt};
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -16,6 +18,8 @@ use std::os::unix::fs::MetadataExt as _;
 pub(crate) enum Clients {
     /// Those that were accepted at this address.
     AcceptedAt(Vec<u8>),
+    /// Those that were accepted over TCP.
+    AcceptedOverTcp(TcpClients),
     /// This one, for this target.
     One {
         /// Device and inode of its socket.
@@ -32,6 +36,9 @@ impl Clients {
             (launcher::Clients::AcceptedAt(address), Err(rest)) if rest.is_empty() => {
                 Ok(Self::AcceptedAt(address))
             }
+            (launcher::Clients::AcceptedOverTcp(addresses), Err(rest)) if rest.is_empty() => {
+                Ok(Self::AcceptedOverTcp(TcpClients::new(addresses)))
+            }
             (launcher::Clients::One, Ok([socket, target])) => {
                 Ok(Self::One { socket: inode(socket.as_fd())?, target })
             }
@@ -39,21 +46,48 @@ impl Clients {
         }
     }
 
-    /// Refuses what is no client's socket.
-    pub(crate) fn require(&self, socket: BorrowedFd<'_>) -> Result<()> {
+    /// The client of a socket; `None` if the kernel doesn't name it. Of one over TCP nothing is known but its
+    /// user: neither now nor for a restore, when files can't be opened any more.
+    ///
+    /// # Errors
+    /// When it is no client's socket.
+    pub(crate) fn peer(&self, socket: BorrowedFd<'_>) -> Result<Option<Peer>> {
+        self.peer_by(socket, facts::peer)
+    }
+
+    /// The same without its executable, for a worker that can't open files any more.
+    pub(crate) fn credentials(&self, socket: BorrowedFd<'_>) -> Result<Option<Peer>> {
+        self.peer_by(socket, facts::credentials)
+    }
+
+    fn peer_by(
+        &self,
+        socket: BorrowedFd<'_>,
+        of_unix: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Peer>>,
+    ) -> Result<Option<Peer>> {
         let is_one = match self {
+            Self::AcceptedOverTcp(clients) => return Ok(clients.name(socket)?.map(Named::peer)),
             Self::AcceptedAt(address) => was_accepted_at(socket, address),
             Self::One { socket: known, .. } => inode(socket)? == *known,
         };
-        if is_one {
-            Ok(())
-        } else {
-            Err(Error::Protocol(
-                "the socket is not one of a client: not accepted at the daemon's own address, or with a name at \
-                 its other end"
-                    .into(),
-            ))
+        if is_one { of_unix(socket) } else { Err(Self::no_client()) }
+    }
+
+    /// Descriptors that a worker needs for naming clients once it is confined; opens them.
+    pub(crate) fn keep_open(&self) -> Result<Option<RawFd>> {
+        match self {
+            Self::AcceptedOverTcp(clients) => clients.keep_open().map(Some),
+            Self::AcceptedAt(_) | Self::One { .. } => Ok(None),
         }
+    }
+
+    /// What is said of a socket that is no client's.
+    pub(super) fn no_client() -> Error {
+        Error::Protocol(
+            "the socket is not one of a client: not accepted at the daemon's own address, or with a name at \
+             its other end"
+                .into(),
+        )
     }
 
     /// Refuses a target that is none for these clients. One that has exited is nobody's, and for others to
@@ -94,7 +128,7 @@ fn address_of(address: &UnixAddr) -> Vec<u8> {
 }
 
 /// By the call that the confined worker may make, too.
-fn inode(socket: BorrowedFd<'_>) -> Result<(u64, u64)> {
+pub(super) fn inode(socket: BorrowedFd<'_>) -> Result<(u64, u64)> {
     let status = socket.try_clone_to_owned().and_then(|copy| File::from(copy).metadata());
     let status = status.map_err(|error| {
         let cause = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
@@ -118,14 +152,14 @@ mod tests {
         let accepted = listener.accept().unwrap().0;
         let address = path.as_os_str().as_bytes().to_vec();
         let clients = Clients::AcceptedAt(address);
-        assert!(clients.require(accepted.as_fd()).is_ok());
+        assert!(clients.peer(accepted.as_fd()).is_ok());
         let abroad = UnixStream::connect(&other).unwrap();
         let _accepted_abroad = elsewhere.accept().unwrap();
         let pair = UnixStream::pair().unwrap();
         for socket in
             [listener.as_fd(), client.as_fd(), abroad.as_fd(), pair.0.as_fd(), std::io::stdin().as_fd()]
         {
-            assert!(clients.require(socket).is_err(), "{socket:?}");
+            assert!(clients.peer(socket).is_err(), "{socket:?}");
         }
     }
 
@@ -139,6 +173,6 @@ mod tests {
         bind(made.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         connect(made.as_raw_fd(), &UnixAddr::new(&server).unwrap()).unwrap();
         let clients = Clients::AcceptedAt(path.as_os_str().as_bytes().to_vec());
-        assert!(clients.require(made.as_fd()).is_err());
+        assert!(clients.peer(made.as_fd()).is_err());
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::sys::{pidfd, socket};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::{Stat, Status};
-use memcr_protocol::subject::{Peer, TargetFacts};
+use memcr_protocol::subject::{Peer, PeerKind, TargetFacts};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::fs;
@@ -60,7 +60,7 @@ fn cgroup(text: &str) -> String {
     unified.or_else(named).or_else(first).unwrap_or_default()
 }
 
-/// The client at the other end of a socket, as the kernel names it; `None` if it doesn't.
+/// The client at the other end of a UNIX socket, as the kernel names it; `None` if it doesn't.
 pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     let Some(mut peer) = credentials(client)? else {
         return Ok(None);
@@ -77,13 +77,18 @@ pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     }
     let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-    Ok(Some(Peer { uid, gid, groups, pid, executable: None, anonymous: false }))
+    Ok(Some(Peer { kind: PeerKind::Process, uid, gid, groups, pid, executable: None }))
 }
 
 /// Whether the client is one that the kernel has a name for here: nobody can act for those that it shows
-/// as user 65534 or as process 0 (kernel fact 9).
+/// as user 65534 or as process 0 (kernel fact 9). Whether anonymous ones may something the policy says.
 pub(crate) fn is_known(peer: &Peer) -> bool {
-    peer.uid != OVERFLOW_ID && peer.pid > 0
+    match peer.kind {
+        PeerKind::Process => peer.uid != OVERFLOW_ID && peer.pid > 0,
+        // its process is not asked for
+        PeerKind::Socket => peer.uid != OVERFLOW_ID,
+        PeerKind::Anonymous => true,
+    }
 }
 
 /// Its executable, unless it has exited and its number may be another's.
@@ -114,5 +119,14 @@ mod tests {
         assert_eq!(cgroup("5:cpu:/c\n1:name=systemd:/a\n0::/\n"), "/a");
         assert_eq!(cgroup("5:cpu:/c:d\n"), "/c:d");
         assert_eq!(cgroup(""), "");
+    }
+
+    #[test]
+    fn a_client_must_have_a_user_and_over_a_unix_socket_a_process() {
+        let process = |uid, pid| Peer { kind: PeerKind::Process, pid, ..Peer::by_socket(uid) };
+        assert!(is_known(&process(0, 1)) && is_known(&Peer::by_socket(0)) && is_known(&Peer::anonymous()));
+        for unknown in [process(0, 0), process(OVERFLOW_ID, 1), Peer::by_socket(OVERFLOW_ID)] {
+            assert!(!is_known(&unknown), "{unknown:?}");
+        }
     }
 }

@@ -8,4 +8,6 @@ pub(crate) mod orphans;
 pub(crate) mod pages;
 pub(crate) mod proc_directory;
 pub(crate) mod refusals;
+pub(crate) mod socket_holder;
 pub(crate) mod status;
+pub(crate) mod tcp_clients;

@@ -5,6 +5,8 @@ use crate::sys::process::open_pidfd;
 use memcr_protocol::client::{ClientFrame, Completion, Request, VERSION};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 
 fn connected() -> (UnixStream, Connection) {
     let (client, server) = UnixStream::pair().unwrap();
@@ -181,7 +183,54 @@ fn a_client_that_the_kernel_can_not_name_stays_unknown_even_if_it_is_looked_up()
     let (_client, socket) = UnixStream::pair().unwrap();
     let nobody = Connection::of_user(socket, UNKNOWN_USER).unwrap();
     let asker = nobody.asker(Some(peer()));
-    assert!(nobody.has_process() && asker.looked_up && !asker.known);
+    assert!(nobody.can_be_named() && asker.looked_up && !asker.known);
+}
+
+/// A client over TCP, and what the daemon accepted.
+fn over_tcp() -> (TcpStream, Connection) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, address) = listener.accept().unwrap();
+    let accepted = Accepted { socket: socket.into(), address: Some(address) };
+    (client, Connection::accepted(accepted).unwrap())
+}
+
+#[test]
+fn a_client_over_tcp_is_the_unknown_user_until_it_is_named() {
+    let (client, mut connection) = over_tcp();
+    assert_eq!((connection.uid(), connection.can_be_named()), (UNKNOWN_USER, true));
+    connection.identify(Some(Peer::by_socket(1000)));
+    assert_eq!(connection.uid(), 1000);
+    let Stage::Ready(asker) = &connection.stage else { panic!("{:?}", connection.stage) };
+    assert!(asker.known && asker.looked_up);
+    assert_eq!(asker.address, Some(client.local_addr().unwrap()));
+}
+
+#[test]
+fn a_client_over_tcp_that_can_not_be_named_stays_unknown_and_an_anonymous_one_is_known_to_be_that() {
+    for (found, known) in
+        [(None, false), (Some(Peer::by_socket(UNKNOWN_USER)), false), (Some(Peer::anonymous()), true)]
+    {
+        let (_client, mut connection) = over_tcp();
+        connection.identify(found);
+        let Stage::Ready(asker) = &connection.stage else { panic!("{:?}", connection.stage) };
+        assert_eq!(asker.known, known, "{asker:?}");
+        // no client that has a name shares its places with these
+        assert!([UNKNOWN_USER, NO_ID].contains(&connection.uid()));
+    }
+}
+
+#[test]
+fn frames_arrive_over_tcp_and_answers_go_back() {
+    let (mut client, mut connection) = over_tcp();
+    client.write_all(&hello()).unwrap();
+    assert!(matches!(connection.read(), Ok(Incoming::Bytes)));
+    assert_eq!(connection.next_said().unwrap(), Some(Said::Frame(ClientFrame::Hello { version: VERSION })));
+    assert!(connection.send(&answer()) && connection.is_flushed());
+    client.read_exact(&mut [0; 4]).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(matches!(connection.read(), Ok(Incoming::End)));
+    assert!(connection.part().is_empty());
 }
 
 const REPLY: [u8; 4] = (-2_i32).to_ne_bytes();

@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::record::Wire;
 use crate::serve::pending::Asker;
 use memcr_protocol::client::CheckpointOptions;
-use memcr_protocol::subject::Peer;
+use memcr_protocol::subject::{Peer, PeerKind};
 use std::fs::File;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,13 +18,14 @@ fn policy() -> Policy {
 }
 
 fn pending(number: u64, uid: u32, action: Action) -> Pending {
-    let peer = Peer { uid, gid: uid, groups: Vec::new(), pid: 7, executable: None, anonymous: false };
+    let kind = PeerKind::Process;
+    let peer = Peer { kind, uid, gid: uid, groups: Vec::new(), pid: 7, executable: None };
     Pending {
         number,
         connection: number,
         id: 1,
         wire: Wire::Framed,
-        asker: Rc::new(Asker { peer, known: true, looked_up: true }),
+        asker: Rc::new(Asker { peer, known: true, looked_up: true, address: None }),
         action,
         pid: PID,
         since: Instant::now(),
@@ -49,8 +50,14 @@ fn restore(number: u64, uid: u32) -> Restore {
 }
 
 fn subjects() -> WorkerEvent {
-    let peer =
-        Peer { uid: OWNER, gid: OWNER, groups: Vec::new(), pid: 7, executable: None, anonymous: false };
+    let peer = Peer {
+        kind: PeerKind::Process,
+        uid: OWNER,
+        gid: OWNER,
+        groups: Vec::new(),
+        pid: 7,
+        executable: None,
+    };
     let target = TargetFacts {
         pid: PID,
         start_time: 1,
