@@ -222,3 +222,61 @@ impl AsFd for Connection {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{FakeDaemon, woken};
+    use crate::open_target;
+    use memcr_protocol::code::{Code, Failure};
+    use std::os::fd::AsRawFd;
+
+    fn ourselves() -> OwnedFd {
+        open_target(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    fn connect(daemon: &FakeDaemon) -> Connection {
+        let Location::Path(path) = daemon.location() else { panic!("it is a path") };
+        Connection::connect(&path).unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_meanwhile_is_renewed_under_its_descriptor() {
+        let done = || vec![Ok(Completion::Awake(woken()))];
+        let daemon = FakeDaemon::framed(vec![done(), done()]);
+        let mut connection = connect(&daemon);
+        let number = connection.as_fd().as_raw_fd();
+        for _ in 0..2 {
+            connection.renew().unwrap();
+            connection.restore(&ourselves(), |_| {}).unwrap();
+            daemon.wait_until_closed(connection.as_fd());
+        }
+        assert_eq!(connection.as_fd().as_raw_fd(), number, "the descriptor has another number");
+    }
+
+    #[test]
+    fn a_connection_that_is_open_is_not_renewed() {
+        let failed = Err(Failure::new(Code::NotAsleep, "it runs"));
+        let daemon = FakeDaemon::framed(vec![vec![failed, Ok(Completion::Awake(woken()))]]);
+        let mut connection = connect(&daemon);
+        connection.restore(&ourselves(), |_| {}).unwrap_err();
+        // there is nobody who would accept another
+        connection.renew().unwrap();
+        connection.restore(&ourselves(), |_| {}).unwrap();
+    }
+
+    #[test]
+    fn after_a_request_that_broke_off_the_next_one_has_a_new_connection() {
+        let of_another_request = vec![Ok(Completion::Listed), Ok(Completion::Awake(woken()))];
+        let daemon = FakeDaemon::framed(vec![vec![], of_another_request]);
+        let mut connection = connect(&daemon);
+        daemon.wait_until_closed(connection.as_fd());
+        let broken = connection.restore(&ourselves(), |_| {}).unwrap_err();
+        assert!(matches!(broken, Error::Closed), "{broken}");
+        connection.renew().unwrap();
+        let strange = connection.restore(&ourselves(), |_| {}).unwrap_err();
+        assert!(matches!(strange, Error::Unexpected(_)), "{strange}");
+        connection.renew().unwrap();
+        connection.restore(&ourselves(), |_| {}).unwrap();
+    }
+}

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// Long enough for anything that should happen.
@@ -101,10 +101,7 @@ impl FakeDaemon {
 
     /// The next request, if there was one already.
     pub(crate) fn received_so_far(&self) -> Option<Vec<u8>> {
-        match self.requests.try_recv() {
-            Ok(request) => Some(request),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.requests.try_recv().ok()
     }
 
     /// Waits until it has closed a connection.

@@ -17,6 +17,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod c_interface;
 mod connection;
 mod daemon;
 mod error;

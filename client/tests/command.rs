@@ -1,5 +1,7 @@
 //! The command over TCP, against a listener that answers in the original's protocol.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output};
