@@ -1,6 +1,6 @@
 //! The C header is what the code says. After a change: `MEMCR_UPDATE_HEADER=1 cargo test -p memcr-client --test header`.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use cbindgen::{Builder, Config, DocumentationStyle, EnumConfig, ExportConfig, Language, RenameRule, Style};
 use std::path::Path;
