@@ -366,8 +366,8 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Connects to a daemon. `location` is the path of its UNIX socket ("/tmp/memcrcom"), a TCP port of this
- * machine ("9000"), or an address with a port ("127.0.0.1:12345", "[::1]:9000").
+ * Connects to a daemon. `location` is the path of its UNIX socket (`/tmp/memcrcom`), a TCP port of this
+ * machine (`9000`), or an address with a port (`127.0.0.1:12345`, `[::1]:9000`).
  *
  * Gives the descriptor of the connected socket, or -1. It belongs to this library: end it by
  * memcr_client_disconnect(). If the daemon closes the connection between two requests, the next one
@@ -400,8 +400,8 @@ int memcr_client_checkpoint(int cd, unsigned int pid);
 int memcr_client_restore(int cd, unsigned int pid);
 
 /**
- * Connects to a daemon. `location` is the path of its UNIX socket, a TCP port of this machine ("9000"), or an
- * address with a port ("127.0.0.1:12345", "[::1]:9000"). `patience_seconds` is how long the daemon may say
+ * Connects to a daemon. `location` is the path of its UNIX socket, a TCP port of this machine (`9000`), or an
+ * address with a port (`127.0.0.1:12345`, `[::1]:9000`). `patience_seconds` is how long the daemon may say
  * nothing, now and in later requests; 0 means a minute.
  *
  * `*connection` is set also when this fails, so that memcr_error_message() can tell why, and a later request can

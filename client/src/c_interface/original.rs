@@ -12,8 +12,8 @@ use std::ffi::{c_char, c_int, c_uint};
 /// It was not done.
 const FAILED: c_int = -1;
 
-/// Connects to a daemon. `location` is the path of its UNIX socket ("/tmp/memcrcom"), a TCP port of this
-/// machine ("9000"), or an address with a port ("127.0.0.1:12345", "[::1]:9000").
+/// Connects to a daemon. `location` is the path of its UNIX socket (`/tmp/memcrcom`), a TCP port of this
+/// machine (`9000`), or an address with a port (`127.0.0.1:12345`, `[::1]:9000`).
 ///
 /// Gives the descriptor of the connected socket, or -1. It belongs to this library: end it by
 /// memcr_client_disconnect(). If the daemon closes the connection between two requests, the next one

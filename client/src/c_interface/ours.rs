@@ -41,8 +41,8 @@ const _: () = assert!(size_of::<MemcrSleepResult>() == MemcrSleepResult::SMALLES
 const _: () = assert!(size_of::<MemcrWakeResult>() == MemcrWakeResult::SMALLEST);
 const _: () = assert!(size_of::<MemcrStatusResult>() == MemcrStatusResult::SMALLEST);
 
-/// Connects to a daemon. `location` is the path of its UNIX socket, a TCP port of this machine ("9000"), or an
-/// address with a port ("127.0.0.1:12345", "[::1]:9000"). `patience_seconds` is how long the daemon may say
+/// Connects to a daemon. `location` is the path of its UNIX socket, a TCP port of this machine (`9000`), or an
+/// address with a port (`127.0.0.1:12345`, `[::1]:9000`). `patience_seconds` is how long the daemon may say
 /// nothing, now and in later requests; 0 means a minute.
 ///
 /// `*connection` is set also when this fails, so that memcr_error_message() can tell why, and a later request can
