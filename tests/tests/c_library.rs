@@ -120,6 +120,21 @@ fn errors_of_the_four_functions_are_negative_numbers() {
 }
 
 #[test]
+fn signals_that_the_program_handles_disturb_no_request() {
+    let daemon = Daemon::start();
+    let mut target = sample("128");
+    let (scratch, pid) = (Scratch::new(), target.pid());
+    let mut program = original(&cast().client, &scratch);
+    let cd = connect(&mut program, &daemon);
+    assert_eq!(program.ask("handle signals"), "handling");
+    assert_eq!(program.ask(&format!("checkpoint {cd} {pid}")), "0");
+    assert_eq!(program.ask(&format!("restore {cd} {pid}")), "0");
+    let signals: u32 = program.ask("signals").parse().expect("a number");
+    assert!(signals > 10, "only {signals} signals came");
+    target.assert_intact();
+}
+
+#[test]
 fn a_connection_that_had_to_make_room_is_made_again_by_the_next_request() {
     // a user other than root may have a quarter of them as connections
     let daemon = Setup::new().descriptors(200).start();
