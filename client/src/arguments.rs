@@ -1,7 +1,9 @@
 //! The command line: what may be given together, and what it means.
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
-use std::path::PathBuf;
+use memcrclient::{CheckpointOptions, Compression, Location};
+use std::ffi::OsString;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What is to be done.
@@ -16,10 +18,10 @@ pub(crate) enum Act {
 /// A command line that makes sense.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    pub(crate) location: PathBuf,
+    pub(crate) location: Location,
     pub(crate) pid: Option<i32>,
     pub(crate) acts: Vec<Act>,
-    pub(crate) directory: Option<String>,
+    pub(crate) options: CheckpointOptions,
     pub(crate) patience: Duration,
     pub(crate) json: bool,
 }
@@ -34,24 +36,24 @@ impl Arguments {
     }
 
     fn check(line: CommandLine) -> Result<Self, clap::Error> {
-        if is_tcp(&line.listen) {
-            return Err(wrong(format!(
-                "TCP (-l {}) is not supported yet; give the path of the daemon's UNIX socket",
-                line.listen
-            )));
-        }
+        let location =
+            Location::parse(&line.listen).map_err(|error| wrong(ErrorKind::ValueValidation, error))?;
         let acts = line.acts();
         if line.pid.is_none() && acts != [Act::List] {
-            return Err(wrong("say which process with -p PID".to_owned()));
+            return Err(wrong(ErrorKind::MissingRequiredArgument, "say which process with -p PID"));
         }
         if line.pid.is_some() && acts == [Act::List] {
-            return Err(wrong("--list takes no -p; ask for one process with --status".to_owned()));
+            let said = "--list takes no -p; ask for one process with --status";
+            return Err(wrong(ErrorKind::ArgumentConflict, said));
+        }
+        if location.is_tcp() && (acts == [Act::List] || acts == [Act::Status]) {
+            return Err(wrong(ErrorKind::ArgumentConflict, ONLY_UNIX));
         }
         Ok(Self {
-            location: PathBuf::from(&line.listen),
+            location,
             pid: line.pid,
             acts,
-            directory: line.directory,
+            options: CheckpointOptions { directory: line.directory, compression: line.compress },
             patience: Duration::from_secs(line.timeout),
             json: line.json,
         })
@@ -60,12 +62,14 @@ impl Arguments {
 
 /// Asks a memcr daemon to put a process to sleep or to wake it.
 #[derive(Debug, Parser)]
-#[command(name = "memcr-client", version, after_help = AFTER_HELP)]
+#[command(name = "memcr-client", version = version(), after_help = AFTER_HELP)]
 #[command(group = ArgGroup::new("act").required(true).multiple(true).args(["checkpoint", "restore", "list", "status"]))]
 struct CommandLine {
-    /// Socket that the daemon listens on
-    #[arg(short, long, visible_alias = "location", value_name = "PATH")]
-    listen: String,
+    /// Where the daemon listens: the path of its UNIX socket, or a TCP port of this or another machine
+    ///
+    /// Over TCP it speaks the original's protocol: -c and -r, without figures.
+    #[arg(short, long, visible_alias = "location", value_name = "[ADDRESS:]PORT|PATH")]
+    listen: OsString,
 
     /// The process, by its number where this command runs
     #[arg(short, long, value_name = "PID", allow_negative_numbers = true,
@@ -92,8 +96,12 @@ struct CommandLine {
     #[arg(short, long, value_name = "DIR", requires = "checkpoint")]
     directory: Option<String>,
 
+    /// Compress its image so, whatever the daemon does by default: lz4, zstd or none
+    #[arg(short = 'z', long, value_name = "ALGORITHM", requires = "checkpoint", value_parser = compression)]
+    compress: Option<Compression>,
+
     /// Give up when the daemon has said nothing for so many seconds
-    #[arg(short, long, value_name = "SEC", default_value_t = memcr_client::DEFAULT_PATIENCE.as_secs(),
+    #[arg(short, long, value_name = "SEC", default_value_t = memcrclient::DEFAULT_PATIENCE.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
@@ -123,14 +131,31 @@ impl CommandLine {
     }
 }
 
-/// Whether a location is a TCP port or an address with one, rather than a path.
-fn is_tcp(location: &str) -> bool {
-    let port = location.rsplit_once(':').map_or(location, |(_, port)| port);
-    !location.contains('/') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+/// What is said to --list and --status over TCP.
+const ONLY_UNIX: &str = "--list and --status need the daemon's UNIX socket, give its path with -l: over TCP only \
+    the original's protocol works, which has no such requests";
+
+/// Version, architecture and kernel.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let kernel = rustix::system::uname();
+        let (system, release) = (kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy());
+        format!("{} ({}, {system} {release})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)
+    })
 }
 
-fn wrong(message: String) -> clap::Error {
-    CommandLine::command().error(ErrorKind::ValueValidation, message)
+fn compression(text: &str) -> Result<Compression, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "lz4" => Ok(Compression::Lz4),
+        "zstd" => Ok(Compression::Zstd),
+        "none" => Ok(Compression::None),
+        _ => Err("the algorithms are lz4, zstd, none"),
+    }
+}
+
+fn wrong(kind: ErrorKind, message: impl std::fmt::Display) -> clap::Error {
+    CommandLine::command().error(kind, message)
 }
 
 #[cfg(test)]
@@ -155,12 +180,51 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_refused_with_a_sentence() {
-        for location in ["9000", "127.0.0.1:12345", "localhost:9000"] {
-            let refusal = read(&["-l", location, "-p", "7", "-c"]).unwrap_err().to_string();
-            assert!(refusal.contains("TCP") && refusal.contains("not supported yet"), "{refusal}");
+    fn a_port_is_tcp_on_this_machine_and_an_address_may_come_before_it() {
+        for (location, shown) in [
+            ("9000", "127.0.0.1:9000"),
+            ("localhost:9000", "localhost:9000"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("./9000", "./9000"),
+        ] {
+            let arguments = read(&["-l", location, "-p", "7", "-c"]).unwrap();
+            assert_eq!(arguments.location.to_string(), shown);
         }
-        assert!(read(&["-l", "./9000", "-p", "7", "-c"]).is_ok());
+        for location in ["0", "65536", "::1:9000", ""] {
+            assert!(read(&["-l", location, "-p", "7", "-c"]).is_err(), "{location}");
+        }
+    }
+
+    #[test]
+    fn list_and_status_over_tcp_are_refused_with_a_sentence() {
+        for words in [&["--list"][..], &["--status", "-p", "7"]] {
+            let refusal = read(&[&["-l", "9000"], words].concat()).unwrap_err();
+            assert!(refusal.to_string().contains("need the daemon's UNIX socket"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_may_name_directory_and_compression() {
+        let line = ["-l", "/s", "-p", "7", "-c", "-d", "/a", "-z", "ZSTD"];
+        let expected =
+            CheckpointOptions { directory: Some("/a".to_owned()), compression: Some(Compression::Zstd) };
+        assert_eq!(read(&line).unwrap().options, expected);
+        for (word, compression) in [("lz4", Compression::Lz4), ("none", Compression::None)] {
+            let arguments = read(&["-l", "/s", "-p", "7", "-c", "--compress", word]).unwrap();
+            assert_eq!(arguments.options.compression, Some(compression));
+        }
+        assert!(read(&["-l", "/s", "-p", "7", "-c", "-z", "gzip"]).is_err());
+        assert!(read(&["-l", "/s", "-p", "7", "-r", "-z", "lz4"]).is_err());
+    }
+
+    #[test]
+    fn the_version_names_architecture_and_kernel() {
+        for word in ["-V", "--version"] {
+            let text = read(&[word]).unwrap_err().to_string();
+            let start = concat!("memcr-client ", env!("CARGO_PKG_VERSION"), " (");
+            assert!(text.starts_with(start) && text.contains(std::env::consts::ARCH), "{text}");
+            assert!(text.contains("Linux"), "{text}");
+        }
     }
 
     #[test]

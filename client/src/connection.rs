@@ -1,20 +1,13 @@
 //! One connection to a daemon: a UNIX stream socket, frames both ways, every wait bounded.
 
-use crate::Error;
+use crate::socket::Socket;
+use crate::{Error, Location};
 use memcr_protocol::client::{
     Answer, CheckpointOptions, ClientFrame, Completion, Request, ServerFrame, VERSION,
 };
 use memcr_protocol::frame::{self, Assembler};
 use memcr_protocol::report::{Entry, SleepReport, State, WakeReport};
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, setsockopt,
-    socket, sockopt,
-};
-use nix::sys::time::TimeVal;
-use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,10 +28,13 @@ pub struct Progress {
 /// A connection to a daemon; its requests are answered one after the other.
 #[derive(Debug)]
 pub struct Connection {
-    stream: UnixStream,
+    socket: Socket,
     assembler: Assembler,
+    location: Location,
     patience: Duration,
     last_id: u32,
+    /// Whether a request has not come to its end: what comes next could be anything.
+    is_stale: bool,
     server: String,
 }
 
@@ -57,10 +53,16 @@ impl Connection {
     /// # Errors
     /// As [`Connection::connect`].
     pub fn connect_within(path: &Path, patience: Duration) -> Result<Self, Error> {
-        let stream = connect_stream(path, patience)
-            .map_err(|cause| Error::Connect { path: path.to_owned(), cause: cause.into() })?;
-        let mut connection =
-            Self { stream, assembler: Assembler::new(), patience, last_id: 0, server: String::new() };
+        let location = Location::Path(path.to_owned());
+        let mut connection = Self {
+            socket: Socket::connect(&location, patience)?,
+            assembler: Assembler::new(),
+            location,
+            patience,
+            last_id: 0,
+            is_stale: false,
+            server: String::new(),
+        };
         connection.shake_hands()?;
         Ok(connection)
     }
@@ -69,6 +71,23 @@ impl Connection {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// To be called between two requests: connects anew, under the same descriptor, if the daemon has closed
+    /// the connection meanwhile (it may, to make room for others), or if it is of no use since a request failed.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    pub fn renew(&mut self) -> Result<(), Error> {
+        if !self.is_stale && self.assembler.pending() == 0 && self.socket.is_quiet() {
+            return Ok(());
+        }
+        self.is_stale = true;
+        self.socket.replace(&Socket::connect(&self.location, self.patience)?)?;
+        self.assembler = Assembler::new();
+        self.shake_hands()?;
+        self.is_stale = false;
+        Ok(())
     }
 
     /// Puts the process of `target`, a pidfd, to sleep; returns once it sleeps.
@@ -140,6 +159,7 @@ impl Connection {
         target: Option<BorrowedFd<'_>>,
         mut progress: impl FnMut(Progress),
     ) -> Result<(Completion, Vec<Entry>), Error> {
+        self.is_stale = true;
         self.last_id = self.last_id.wrapping_add(1).max(1);
         let asked = self.last_id;
         self.send(&ClientFrame::Request { id: asked, request }, target)?;
@@ -156,35 +176,25 @@ impl Connection {
                 _ if id != asked => {}
                 Answer::Progress { state, done, total } => progress(Progress { state, done, total }),
                 Answer::Entry(entry) => entries.push(entry),
-                Answer::Done(completion) => return Ok((completion, entries)),
-                Answer::Failed(failure) => return Err(Error::Failed(failure)),
+                Answer::Done(completion) => {
+                    self.is_stale = false;
+                    return Ok((completion, entries));
+                }
+                Answer::Failed(failure) => {
+                    self.is_stale = false;
+                    return Err(Error::Failed(failure));
+                }
             }
         }
     }
 
     /// Sends one frame; the descriptor goes with its first bytes.
     fn send(&mut self, message: &ClientFrame, descriptor: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-        let bytes = frame::encode(message)?;
-        let numbers: Vec<_> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
-        let mut rights = vec![ControlMessage::ScmRights(&numbers)];
-        rights.retain(|_| !numbers.is_empty());
-        let mut left = bytes.as_slice();
-        while !left.is_empty() {
-            let slice = [IoSlice::new(left)];
-            let socket = self.stream.as_raw_fd();
-            match sendmsg::<()>(socket, &slice, &rights, MsgFlags::MSG_NOSIGNAL, None) {
-                Ok(sent) => {
-                    rights.clear();
-                    left = left.get(sent..).unwrap_or_default();
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Err(Error::Silent { patience: self.patience }),
-                // it may have said why before it closed
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(self.last_words()),
-                Err(cause) => return Err(Error::Transfer { operation: "send to", cause: cause.into() }),
-            }
-        }
-        Ok(())
+        self.socket.send(&frame::encode(message)?, descriptor).map_err(|error| match error {
+            // it may have said why before it closed
+            Error::Closed => self.last_words(),
+            error => error,
+        })
     }
 
     /// What a daemon that closed the connection had sent before.
@@ -202,30 +212,71 @@ impl Connection {
             if let Some(message) = self.assembler.next_message()? {
                 return Ok(message);
             }
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(Error::Closed),
-                Ok(length) => self.assembler.push(buffer.get(..length).unwrap_or_default()),
-                Err(cause) => match cause.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(Error::Silent { patience: self.patience });
-                    }
-                    io::ErrorKind::ConnectionReset => return Err(Error::Closed),
-                    _ => return Err(Error::Transfer { operation: "receive from", cause }),
-                },
-            }
+            self.assembler.push(self.socket.receive(&mut buffer)?);
         }
     }
 }
 
-/// A connected stream socket on which no call waits longer than `patience`, connect() included
-/// (which waits as long as the daemon's queue is full).
-fn connect_stream(path: &Path, patience: Duration) -> Result<UnixStream, Errno> {
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let limit =
-        TimeVal::new(patience.as_secs().try_into().unwrap_or(i64::MAX), patience.subsec_micros().into());
-    setsockopt(&socket, sockopt::SendTimeout, &limit)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(socket))
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{FakeDaemon, woken};
+    use crate::open_target;
+    use memcr_protocol::code::{Code, Failure};
+    use std::os::fd::AsRawFd;
+
+    fn ourselves() -> OwnedFd {
+        open_target(i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    fn connect(daemon: &FakeDaemon) -> Connection {
+        let Location::Path(path) = daemon.location() else { panic!("it is a path") };
+        Connection::connect(&path).unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_meanwhile_is_renewed_under_its_descriptor() {
+        let done = || vec![Ok(Completion::Awake(woken()))];
+        let daemon = FakeDaemon::framed(vec![done(), done()]);
+        let mut connection = connect(&daemon);
+        let number = connection.as_fd().as_raw_fd();
+        for _ in 0..2 {
+            connection.renew().unwrap();
+            connection.restore(&ourselves(), |_| {}).unwrap();
+            daemon.wait_until_closed(connection.as_fd());
+        }
+        assert_eq!(connection.as_fd().as_raw_fd(), number, "the descriptor has another number");
+    }
+
+    #[test]
+    fn a_connection_that_is_open_is_not_renewed() {
+        let failed = Err(Failure::new(Code::NotAsleep, "it runs"));
+        let daemon = FakeDaemon::framed(vec![vec![failed, Ok(Completion::Awake(woken()))]]);
+        let mut connection = connect(&daemon);
+        connection.restore(&ourselves(), |_| {}).unwrap_err();
+        // there is nobody who would accept another
+        connection.renew().unwrap();
+        connection.restore(&ourselves(), |_| {}).unwrap();
+    }
+
+    #[test]
+    fn after_a_request_that_broke_off_the_next_one_has_a_new_connection() {
+        let of_another_request = vec![Ok(Completion::Listed), Ok(Completion::Awake(woken()))];
+        let daemon = FakeDaemon::framed(vec![vec![], of_another_request]);
+        let mut connection = connect(&daemon);
+        daemon.wait_until_closed(connection.as_fd());
+        let broken = connection.restore(&ourselves(), |_| {}).unwrap_err();
+        assert!(matches!(broken, Error::Closed), "{broken}");
+        connection.renew().unwrap();
+        let strange = connection.restore(&ourselves(), |_| {}).unwrap_err();
+        assert!(matches!(strange, Error::Unexpected(_)), "{strange}");
+        connection.renew().unwrap();
+        connection.restore(&ourselves(), |_| {}).unwrap();
+    }
 }

@@ -1,20 +1,29 @@
 //! Why a request was not done, as the caller of the library learns it.
 
-use memcr_protocol::code::Failure;
+use crate::Location;
+use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::frame::FrameError;
+use memcr_protocol::legacy::{Command, LegacyError};
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
 /// Why a request was not done.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The daemon's socket could not be connected to.
-    #[error("cannot connect to {}: {cause}; {}", path.display(), connect_advice(cause))]
+    /// Nothing can be there.
+    #[error("cannot connect to \"{text}\": {why}; give a path, a port, or an address with a port")]
+    Location {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The daemon could not be connected to.
+    #[error("cannot connect to {location}: {cause}; {}", connect_advice(cause))]
     Connect {
-        /// The socket.
-        path: PathBuf,
+        /// Where it should listen.
+        location: Location,
         /// What the system says.
         cause: io::Error,
     },
@@ -50,7 +59,7 @@ pub enum Error {
     /// The connection broke.
     #[error("cannot {operation} the daemon: {cause}; try again")]
     Transfer {
-        /// What was done: `send to` or `receive from`.
+        /// What was done: `send to`, `receive from` or `reconnect to`.
         operation: &'static str,
         /// What the system says.
         cause: io::Error,
@@ -74,16 +83,39 @@ pub enum Error {
     /// The daemon refused the request, or failed to do it.
     #[error("{0}")]
     Failed(Failure),
+    /// The daemon answered over TCP that it was not done, which is all that is said there.
+    #[error(
+        "the daemon didn't {}: over TCP it doesn't say why; ask through its UNIX socket, or read its log",
+        deed(*command, *pid)
+    )]
+    NotDone {
+        /// What was asked for.
+        command: Command,
+        /// The process.
+        pid: i32,
+    },
+    /// The original's protocol has no such request.
+    #[error(
+        "{request} needs the daemon's UNIX socket: over TCP only the original's protocol works, which has no such request"
+    )]
+    OnlyUnix {
+        /// What was asked for.
+        request: &'static str,
+    },
+    /// The request can't be put into the original's protocol.
+    #[error("cannot ask over TCP: {0}")]
+    Legacy(#[from] LegacyError),
 }
 
 impl Error {
-    /// Exit status of a command that ends with this error: 2 refused by policy, 3 refused by the
+    /// Exit status of a command that ends with this error: 1 wrong usage, 2 refused by policy, 3 refused by the
     /// target's state, 4 not done (or not known to be done), 5 target lost.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Failed(failure) => failure.code.exit_status(),
             Self::NoSuchProcess { .. } | Self::NotAProcess { .. } => 3,
+            Self::Location { .. } | Self::OnlyUnix { .. } | Self::Legacy(_) => 1,
             Self::Connect { .. }
             | Self::OpenTarget { .. }
             | Self::Silent { .. }
@@ -91,7 +123,8 @@ impl Error {
             | Self::Transfer { .. }
             | Self::Frame(_)
             | Self::Version { .. }
-            | Self::Unexpected(_) => 4,
+            | Self::Unexpected(_)
+            | Self::NotDone { .. } => 4,
         }
     }
 
@@ -100,25 +133,36 @@ impl Error {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Failed(failure) => failure.code.name(),
-            Self::NoSuchProcess { .. } | Self::NotAProcess { .. } => "no-such-process",
+            Self::NoSuchProcess { .. } | Self::NotAProcess { .. } => Code::NoSuchProcess.name(),
+            Self::Location { .. } | Self::Legacy(_) => "invalid-argument",
             Self::Connect { .. } => "not-connected",
             Self::Silent { .. } => "silent",
             Self::Closed | Self::Transfer { .. } => "disconnected",
-            Self::Frame(_) | Self::Version { .. } | Self::Unexpected(_) => "protocol",
-            Self::OpenTarget { .. } => "unsupported",
+            Self::Frame(_) | Self::Version { .. } | Self::Unexpected(_) => Code::Protocol.name(),
+            Self::OpenTarget { .. } | Self::OnlyUnix { .. } => Code::Unsupported.name(),
+            Self::NotDone { .. } => "not-done",
         }
+    }
+}
+
+fn deed(command: Command, pid: i32) -> String {
+    match command {
+        Command::Checkpoint => format!("put process {pid} to sleep"),
+        Command::Restore => format!("wake process {pid}"),
     }
 }
 
 fn connect_advice(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "no daemon listens there: start one with memcr -l PATH"
+            "no daemon listens there: start one with memcr -l"
         }
         io::ErrorKind::PermissionDenied => {
             "you may not open that socket: join the group that the daemon was given by -g"
         }
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the daemon is too busy: try again",
-        _ => "give the path of a daemon's socket with -l PATH",
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "nobody answers there, or the daemon is too busy: try again"
+        }
+        _ => "a daemon listens where its -l says",
     }
 }

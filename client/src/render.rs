@@ -1,6 +1,6 @@
 //! Everything that `memcr-client` writes: tables and sentences for people, JSON for programs.
 
-use memcr_client::{Entry, Error, Progress, SleepReport, WakeReport};
+use memcrclient::{Checksum, Entry, Error, Progress, SleepReport, WakeReport};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,37 +13,46 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn asleep(self, pid: Option<i32>, report: &SleepReport) {
-        let text = format!(
-            "process {} sleeps: {} taken away, {} left of {} resident, image of {}, {:.2} s",
-            pid.unwrap_or_default(),
-            size(report.dumped),
-            size(report.rss_asleep),
-            size(report.rss_before),
-            size(report.image),
-            seconds(report.attach_micros + report.dump_micros + report.free_micros),
-        );
-        self.write(text, || json!({ "pid": pid, "state": "asleep", "report": report }));
+    /// A process was put to sleep; there is no report where the original's protocol is spoken.
+    pub(crate) fn asleep(self, pid: Option<i32>, report: Option<&SleepReport>) {
+        let figures = report.map(|report| {
+            format!(
+                ": {} taken away, {} left of {} resident, image of {}, {:.2} s{}",
+                size(report.dumped),
+                size(report.rss_asleep),
+                size(report.rss_before),
+                size(report.image),
+                seconds(report.attach_micros + report.dump_micros + report.free_micros),
+                checksum(report.checksum),
+            )
+        });
+        let text = format!("process {} sleeps{}", pid.unwrap_or_default(), figures.unwrap_or_default());
+        self.write(text, || json!({ "pid": pid, "state": "asleep", "report": report.map(sleep) }));
     }
 
-    pub(crate) fn awake(self, pid: Option<i32>, report: &WakeReport) {
-        let text = format!(
-            "process {} runs: {} given back, {} resident, {:.2} s",
-            pid.unwrap_or_default(),
-            size(report.restored),
-            size(report.rss_after),
-            seconds(report.restore_micros),
-        );
-        self.write(text, || json!({ "pid": pid, "state": "running", "report": report }));
+    /// A process was woken.
+    pub(crate) fn awake(self, pid: Option<i32>, report: Option<&WakeReport>) {
+        let figures = report.map(|report| {
+            format!(
+                ": {} given back, {} resident, {:.2} s{}",
+                size(report.restored),
+                size(report.rss_after),
+                seconds(report.restore_micros),
+                checksum(report.checksum),
+            )
+        });
+        let text = format!("process {} runs{}", pid.unwrap_or_default(), figures.unwrap_or_default());
+        let wake = |report: &WakeReport| with_checksum(json!(report), report.checksum);
+        self.write(text, || json!({ "pid": pid, "state": "running", "report": report.map(wake) }));
     }
 
     pub(crate) fn status(self, entry: &Entry) {
-        self.write(table(std::slice::from_ref(entry)), || json!(entry));
+        self.write(table(std::slice::from_ref(entry)), || json_entry(entry));
     }
 
     pub(crate) fn list(self, entries: &[Entry]) {
         let text = if entries.is_empty() { "nothing sleeps".to_owned() } else { table(entries) };
-        self.write(text, || json!(entries));
+        self.write(text, || entries.iter().map(json_entry).collect());
     }
 
     fn write(self, text: String, json: impl FnOnce() -> Value) {
@@ -51,6 +60,31 @@ impl Output {
         // a reader that has gone away (`| head`) is no failure of what was done
         let _ = writeln!(io::stdout().lock(), "{text}");
     }
+}
+
+/// How a checksum ends a sentence.
+fn checksum(checksum: Option<Checksum>) -> String {
+    checksum.map_or(String::new(), |checksum| format!(", checksum {checksum}"))
+}
+
+fn json_entry(entry: &Entry) -> Value {
+    let mut value = json!(entry);
+    if let (Some(members), Some(report)) = (value.as_object_mut(), &entry.sleep) {
+        members.insert("sleep".to_owned(), sleep(report));
+    }
+    value
+}
+
+fn sleep(report: &SleepReport) -> Value {
+    with_checksum(json!(report), report.checksum)
+}
+
+/// Programs get the checksum as people do, not as a list of numbers.
+fn with_checksum(mut report: Value, checksum: Option<Checksum>) -> Value {
+    if let (Some(members), Some(checksum)) = (report.as_object_mut(), checksum) {
+        members.insert("checksum".to_owned(), json!(checksum.to_string()));
+    }
+    report
 }
 
 /// Shows why it was not done; returns the exit status that says so.
@@ -158,7 +192,7 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use memcr_client::State;
+    use memcrclient::{Guard, State};
 
     #[test]
     fn sizes_keep_few_digits() {
@@ -181,5 +215,37 @@ mod tests {
         let shown = table(&[entry]);
         assert!(!shown.contains('\x1b'), "{shown}");
         assert!(shown.starts_with("PID  UID   STATE      FOR"), "{shown}");
+    }
+
+    #[test]
+    fn a_checksum_is_shown_in_hexadecimal_to_people_and_programs() {
+        let sum =
+            Checksum([0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0, 0xb2, 4, 0xe9, 0x80, 9, 0x98, 0xec, 0xf8, 0x42, 0x7e]);
+        assert_eq!(checksum(Some(sum)), ", checksum d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(checksum(None), "");
+        let report = SleepReport {
+            rss_before: 0,
+            rss_asleep: 0,
+            dumped: 0,
+            zero: 0,
+            pages: 0,
+            image: 0,
+            file_dropped: 0,
+            checksum: Some(sum),
+            threads: 1,
+            guard: Guard::Full,
+            attach_micros: 0,
+            dump_micros: 0,
+            free_micros: 0,
+        };
+        let entry = Entry {
+            pid: 7,
+            uid: 1000,
+            executable: "/bin/a".to_owned(),
+            state: State::Asleep,
+            since_seconds: 3,
+            sleep: Some(report),
+        };
+        assert_eq!(json_entry(&entry)["sleep"]["checksum"], "d41d8cd98f00b204e9800998ecf8427e");
     }
 }

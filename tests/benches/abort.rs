@@ -5,7 +5,7 @@
 //! The last moment of each size may come when memory is being freed already. What was freed by then has to be
 //! given back, which takes its time.
 
-use memcr_client::{CheckpointOptions, Connection, open_target};
+use memcrclient::{CheckpointOptions, Connection, open_target};
 use memcr_tests::daemon::Setup;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;

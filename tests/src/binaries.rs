@@ -1,4 +1,4 @@
-//! The programs under test and the sample targets: built once, and copied to where every user may
+//! The programs under test, the C library and the sample targets: built once, and copied to where every user may
 //! execute them (the checkout may lie in root's home directory).
 
 use crate::scratch;
@@ -12,7 +12,10 @@ use std::time::SystemTime;
 /// Packages whose programs are used.
 const PACKAGES: [&str; 4] = ["memcr-broker", "memcr-worker", "memcr-client", "memcr-tests"];
 
-/// The path of a program of ours, built if need be.
+/// The C library's file.
+pub const LIBRARY: &str = "libmemcrclient.so";
+
+/// The path of a program of ours, or of [`LIBRARY`], built if need be.
 pub fn path(name: &str) -> PathBuf {
     let path = directory().join(name);
     assert!(path.exists(), "the workspace builds no program {name}");
@@ -47,13 +50,21 @@ fn build() -> Vec<PathBuf> {
     assert!(output.status.success(), "cargo cannot build the programs under test");
     let messages = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
-    messages.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?))).collect()
+    messages.flat_map(|message| products(&message)).collect()
+}
+
+/// What a message of cargo says was built, as far as it is used: a program, or the C library.
+fn products(message: &Value) -> Vec<PathBuf> {
+    let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let libraries = files.filter(|file| file.ends_with(&format!("/{LIBRARY}")));
+    message["executable"].as_str().into_iter().chain(libraries).map(PathBuf::from).collect()
 }
 
 /// Another directory for each place that programs are built in.
 fn fingerprint(executables: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    executables.first().and_then(|path| path.parent()).hash(&mut hasher);
+    let program = executables.iter().find(|path| !path.ends_with(LIBRARY));
+    program.and_then(|path| path.parent()).hash(&mut hasher);
     hasher.finish()
 }
 

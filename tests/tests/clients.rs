@@ -147,11 +147,11 @@ fn another_version_is_refused_with_a_sentence() {
 #[test]
 fn a_request_without_a_pidfd_or_with_another_descriptor_is_refused() {
     let daemon = Daemon::start();
-    let mut connection = memcr_client::Connection::connect(&daemon.socket()).expect("root may connect");
+    let mut connection = memcrclient::Connection::connect(&daemon.socket()).expect("root may connect");
     let no_process = std::fs::File::open("/dev/null").expect("/dev/null").into();
     let refusal =
         connection.checkpoint(&no_process, Default::default(), |_| {}).expect_err("it is no process");
-    assert!(matches!(refusal, memcr_client::Error::Failed(_) | memcr_client::Error::Closed), "{refusal}");
+    assert!(matches!(refusal, memcrclient::Error::Failed(_) | memcrclient::Error::Closed), "{refusal}");
     let mut stream = connect(&daemon);
     let mut frames = frame::encode(&ClientFrame::Hello { version: VERSION }).expect("a hello fits");
     frames

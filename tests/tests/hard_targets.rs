@@ -1,10 +1,10 @@
 //! Targets that make it hard to stop them, or to run a parasite in them.
 
-use memcr_client::{Connection, Progress};
 use memcr_tests::daemon::Daemon;
 use memcr_tests::procfs::{self, Snapshot, Status};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
+use memcrclient::{Connection, Progress};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 #[test]

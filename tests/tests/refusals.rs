@@ -191,10 +191,10 @@ fn a_pidfd_of_a_dead_process_never_means_the_new_owner_of_its_number() {
     drop(dead);
 
     let _reborn = take_number(number);
-    let mut connection = memcr_client::Connection::connect(&daemon.socket()).expect("root may connect");
+    let mut connection = memcrclient::Connection::connect(&daemon.socket()).expect("root may connect");
     let refusal = connection.checkpoint(&pidfd, Default::default(), |_| {}).expect_err("it is dead");
     assert!(
-        matches!(&refusal, memcr_client::Error::Failed(failure) if failure.code == memcr_client::Code::NoSuchProcess),
+        matches!(&refusal, memcrclient::Error::Failed(failure) if failure.code == memcrclient::Code::NoSuchProcess),
         "{refusal}"
     );
     assert_eq!(procfs::tracer(number), None);

@@ -77,12 +77,17 @@ impl Line {
 
 /// What runs on every architecture: the sources of the programs outside of `arch`.
 fn portable_lines() -> Vec<Line> {
+    lines_of(&["broker", "worker", "parasite"], 80)
+}
+
+/// The lines of these packages, which have more source files than `least`.
+fn lines_of(packages: &[&str], least: usize) -> Vec<Line> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let mut files = Vec::new();
-    for package in ["broker", "worker", "parasite"] {
+    for package in packages {
         sources(&root.join(package), &mut files);
     }
-    assert!(files.len() > 80, "only {} source files were found", files.len());
+    assert!(files.len() > least, "only {} source files were found", files.len());
     let mut lines = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).expect("a source file");
@@ -222,6 +227,27 @@ fn no_page_size_is_written_down_outside_of_arch_modules() {
         ("worker/src/sys/memory.rs", "4096"),     // where the kernel doesn't tell its own
     ];
     assert_only(&found, &allowed);
+}
+
+#[test]
+fn unsafe_code_is_in_the_c_interface_only_of_the_crates_that_need_none() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    for file in ["protocol/src/lib.rs", "policy/src/lib.rs", "client/src/main.rs", "client/build.rs"] {
+        let text = std::fs::read_to_string(root.join(file)).expect("a crate");
+        assert!(text.contains("\n#![forbid(unsafe_code)]\n"), "{file} doesn't forbid it");
+    }
+    // the library can't forbid what the files of its C interface allow
+    let text = std::fs::read_to_string(root.join("client/src/lib.rs")).expect("a crate");
+    assert!(text.contains("\n#![deny(unsafe_code)]\n"), "client/src/lib.rs doesn't deny it");
+    let lines = lines_of(&["client/src"], 15);
+    let files = |found: fn(&Line) -> bool| -> BTreeSet<_> {
+        lines.iter().filter(|line| found(line)).map(|line| line.file.as_str()).collect()
+    };
+    let c_interface =
+        ["original.rs", "ours.rs", "pointers.rs"].map(|file| format!("client/src/c_interface/{file}"));
+    let c_interface = c_interface.iter().map(String::as_str).collect::<BTreeSet<_>>();
+    assert_eq!(files(|line| line.words().any(|word| word == "unsafe")), c_interface);
+    assert_eq!(files(|line| line.text.contains("allow(unsafe_code")), c_interface);
 }
 
 #[test]
