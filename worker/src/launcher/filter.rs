@@ -1,6 +1,7 @@
 //! What the launcher may call, and so what a worker may until it is confined, and why.
 
-use crate::confine::Filter;
+use crate::confine::{Condition, Filter};
+use crate::trace::rendezvous::Way;
 
 /// Allowed with any argument: which process may be touched is decided by policy, not by numbers.
 const ALLOWED: &[(i64, &str)] = &[
@@ -9,7 +10,6 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_process_vm_writev, "preparing the parasite's memory"),
     (libc::SYS_kcmp, "whether the target shares its memory"),
     (libc::SYS_pidfd_open, "a thread of a target whose first one has ended"),
-    (libc::SYS_pidfd_getfd, "taking descriptors out of the target"),
     (libc::SYS_wait4, "stops of threads, ends of workers"),
     (libc::SYS_clone, "a worker is a fork; its threads"),
     (libc::SYS_openat, "/proc, the image"),
@@ -77,9 +77,28 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_exit_group, "the end"),
 ];
 
-/// The launcher's filter.
-pub(super) fn filter() -> Filter {
+/// Where an end of a socketpair is taken out of the target.
+const TAKING: &[(i64, &str)] = &[(libc::SYS_pidfd_getfd, "taking a socket out of the target")];
+
+/// Where the parasite has a socket with a name; UNIX sockets only.
+const CONNECTING: &[(i64, &str)] = &[(libc::SYS_connect, "connecting to the parasite")];
+
+/// Where that socket is in a directory.
+const ENTERING: &[(i64, &str)] = &[(libc::SYS_openat2, "the directory, as the target finds it")];
+
+/// The launcher's filter, where workers meet their parasites in this way.
+pub(super) fn filter(way: &Way) -> Filter {
     let mut filter = Filter::default();
     filter.allow(ALLOWED);
+    match way {
+        Way::Taken => filter.allow(TAKING),
+        Way::Abstract | Way::Named { .. } => {
+            filter.allow(CONNECTING);
+            filter.allow_if(libc::SYS_socket, &[Condition::Is(0, libc::AF_UNIX as u64)]);
+        }
+    }
+    if let Way::Named { .. } = way {
+        filter.allow(ENTERING);
+    }
     filter
 }

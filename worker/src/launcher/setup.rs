@@ -7,6 +7,7 @@ use crate::launcher::filter;
 use crate::phase::{Authority, Settings};
 use crate::sys::{pidfd, process, socket};
 use crate::target::clients::Clients;
+use crate::trace::rendezvous::Way;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
@@ -79,7 +80,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
-    confine::install(&filter::filter())?;
+    confine::install(&filter::filter(&settings.way))?;
     Ok(Setup { authority, settings, device, host, broker })
 }
 
@@ -92,7 +93,7 @@ fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
     else {
         return Err(Error::Protocol("the first job is no set-up".into()));
     };
-    let settings = Settings { image, drop_file_pages, transport };
+    let settings = Settings { image, drop_file_pages, way: Way::choose(transport)? };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };

@@ -158,7 +158,7 @@ fn unguard(attached: &Attached, guarded: &[Range]) {
 
 fn order_all(attached: &mut Attached, freed: &[Range]) -> Result<()> {
     for ranges in freed.chunks(MAX_RANGES) {
-        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[])?;
+        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges)?;
         if answer.status != 0 {
             return Err(Error::System {
                 operation: "freeing memory",
