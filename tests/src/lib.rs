@@ -15,6 +15,7 @@ pub mod input;
 pub mod procfs;
 pub mod programs;
 pub mod scratch;
+pub mod sockets;
 pub mod sys;
 pub mod target;
 pub mod users;

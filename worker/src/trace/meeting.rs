@@ -160,7 +160,7 @@ impl Spot {
                 cause.desc()
             ),
             libc::SYS_unlinkat => {
-                format!("it can't remove the socket in its {self}: {}; remove it", cause.desc())
+                format!("it can't remove the socket {} in its {self}: {}; remove it", self.word, cause.desc())
             }
             _ => {
                 format!("it can't make a socket in its {self}: {}; {}", cause.desc(), self.advice(cause))
@@ -169,22 +169,22 @@ impl Spot {
         self.refused(reason)
     }
 
-    fn advice(&self, cause: Errno) -> &'static str {
+    fn advice(&self, cause: Errno) -> String {
         match cause {
-            Errno::EACCES if self.directory.is_some() => "let its user make files there",
-            Errno::ENOENT | Errno::ENOTDIR => "make that directory where the process finds it",
-            Errno::EROFS => "that file system is read-only there; give another -S DIR",
+            Errno::EACCES if self.directory.is_some() => "let its user make files there".into(),
+            Errno::ENOENT | Errno::ENOTDIR => "make that directory where the process finds it".into(),
+            Errno::EROFS => "that file system is read-only there; give another -S DIR".into(),
             Errno::EADDRINUSE => {
-                "somebody has made one of that name; try again, and let nobody else write there"
+                format!("somebody has made one of that name; {}, and try again", self.privacy("write to"))
             }
-            _ => "give another -S DIR",
+            _ => "give another -S DIR".into(),
         }
     }
 
     fn replaced(&self) -> Error {
-        self.refused(format!(
-            "somebody has taken away the socket in its {self}; let nobody else write to that directory"
-        ))
+        let reason =
+            format!("somebody has taken away the socket in its {self}; {}", self.privacy("write to"));
+        self.refused(reason)
     }
 
     fn not_recognised(&self) -> Error {

@@ -121,27 +121,31 @@ pub(crate) struct Spot {
     pub(crate) pid: Pid,
     /// The directory, as the target finds it; none for an abstract name.
     pub(crate) directory: Option<PathBuf>,
+    /// The name.
+    pub(crate) word: String,
     /// The group of the socket.
     pub(crate) group: Option<u32>,
 }
 
 impl Appointment {
     fn without_file(pid: Pid, thread: &ProcDirectory) -> Result<Self> {
-        let spot = Spot { pid, directory: None, group: None };
+        let (word, token) = secrets(pid)?;
+        let spot = Spot { pid, directory: None, word, group: None };
         if !namespaces::is_shared(thread, "net")? {
             return Err(spot.refused(
                 "it is in another network namespace than memcr, and pidfd_getfd(2) is not to be had here (Linux 5.6, \
                  or a sandbox forbids it): start memcr with -S DIR, a directory that both can enter",
             ));
         }
-        let (word, token) = secrets(pid)?;
-        let address = UnixAddr::new_abstract(word.as_bytes()).map_err(Error::system("naming", "a socket"))?;
-        let name = Name { mode: 0, ..name(&[b"\0", word.as_bytes()].concat(), token, thread)? };
+        let word = spot.word.as_bytes();
+        let address = UnixAddr::new_abstract(word).map_err(Error::system("naming", "a socket"))?;
+        let name = Name { mode: 0, ..name(&[b"\0", word].concat(), token, thread)? };
         Ok(Self { name, address, _directory: None, listener: listener(pid, thread)?, spot })
     }
 
     fn in_directory(pid: Pid, thread: &ProcDirectory, directory: &Path, group: Option<u32>) -> Result<Self> {
-        let spot = Spot { pid, directory: Some(directory.to_owned()), group };
+        let (word, token) = secrets(pid)?;
+        let spot = Spot { pid, directory: Some(directory.to_owned()), word, group };
         let group_there = match group {
             None => NO_GROUP,
             Some(group) => namespaces::group_there(thread, group)?.ok_or_else(|| {
@@ -149,11 +153,10 @@ impl Appointment {
             })?,
         };
         let opened = thread.directory_of_its_own(directory).map_err(|cause| spot.not_entered(cause))?;
-        let (word, token) = secrets(pid)?;
         // by its descriptor, so that the directory takes no room in the address
-        let address = format!("/proc/self/fd/{}/{word}", opened.as_fd().as_raw_fd());
+        let address = format!("/proc/self/fd/{}/{}", opened.as_fd().as_raw_fd(), spot.word);
         let address = UnixAddr::new(address.as_str()).map_err(Error::system("naming", "a socket"))?;
-        let path = directory.join(word);
+        let path = directory.join(&spot.word);
         let name = Name {
             mode: if group.is_some() { MODE_OF_GROUP } else { MODE_OF_ALL },
             group: group_there,
@@ -231,16 +234,25 @@ impl Spot {
                 format!("memcr must be started by root, or by a user in group {group} (-G)")
             }
             (Errno::EACCES, None) => "let the daemon's user enter that directory".into(),
-            (Errno::EAGAIN, _) => "others keep connecting to it; let nobody else enter that directory".into(),
-            _ => "somebody may have taken it away; let nobody else write to that directory".into(),
+            (Errno::EAGAIN, _) => format!("others keep connecting to it; {}", self.privacy("enter")),
+            _ => format!("somebody may have taken it away; {}", self.privacy("write to")),
         };
         self.refused(format!("the socket in its {self} can't be connected to: {}; {advice}", cause.desc()))
     }
 
     fn squatted(&self) -> Error {
         self.refused(format!(
-            "somebody else listens at the socket in its {self}; let nobody else write to that directory"
+            "somebody else listens at the socket in its {self}; {}",
+            self.privacy("write to")
         ))
+    }
+
+    /// How to keep others away.
+    pub(super) fn privacy(&self, what: &str) -> String {
+        match self.directory {
+            Some(_) => format!("let nobody else {what} that directory"),
+            None => format!("start memcr with -S DIR, a directory that nobody else may {what}"),
+        }
     }
 }
 
