@@ -9,12 +9,14 @@ use memcr_tests::scratch::{Scratch, set_mode};
 use memcr_tests::sockets::{self, assert_empty, daemon_with};
 use memcr_tests::target::Target;
 use memcr_tests::users::{cast, required};
+use memcr_tests::wait;
 use memcr_tests::watch::Watch;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn sample() -> Target {
     Target::start(&cast().target, "sample-memory", &["4", "7", "2"])
@@ -271,6 +273,35 @@ fn strangers_who_leave_no_room_for_the_worker_are_named_as_the_reason() {
     assert!(connected < 1000, "there is room without end");
     target.assert_intact();
     before.assert_same(&Snapshot::of(target.pid()), "after strangers have filled the queue");
+    assert_empty(&directory);
+}
+
+#[test]
+fn strangers_whose_connections_take_long_to_close_hold_it_up_for_seconds_and_harm_nothing() {
+    let scratch = Scratch::new();
+    let directory = sockets::directory_of(&cast().target, &scratch);
+    let daemon = daemon_with(&directory).start();
+    let mut target = sample();
+    let before = Snapshot::of(target.pid());
+    let mut intruder = None;
+    let start = Instant::now();
+    let outcome = checkpoint_with(
+        &daemon,
+        &target,
+        || only_file(&directory),
+        |socket| {
+            let path = socket.to_str().expect("a path of ours is text");
+            intruder = Some(Target::start(&cast().stranger, "sample-intruder", &[path, "10", "slow"]));
+        },
+    );
+    assert_eq!(intruder.expect("somebody was there").fact("connected"), "10");
+    // the time of one step, and a successor
+    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+    assert_ne!(outcome.status, 0, "nobody was held up: this shows nothing");
+    target.wait_until_awake();
+    target.assert_intact();
+    wait::until("no worker is left", || daemon.workers().is_empty());
+    before.assert_same(&Snapshot::of(target.pid()), "after strangers held it up");
     assert_empty(&directory);
 }
 

@@ -183,7 +183,10 @@ impl Puppet {
                 Stop::Trap => return Ok(()),
                 stop => {
                     self.note(stop, tracees)?;
-                    ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
+                    // this stop has taken the one with it that was asked for
+                    ptrace::resume(self.tid, 0)
+                        .and_then(|()| ptrace::interrupt(self.tid))
+                        .map_err(|_| tracees.lost())?;
                 }
             }
         }
