@@ -13,7 +13,7 @@ pub(crate) const O_PATH: usize = 0o10_000_000;
 /// Relative paths begin in the working directory (linux/fcntl.h).
 pub(crate) const AT_FDCWD: usize = -100_isize as usize;
 /// The descriptor itself, if there is no path (linux/fcntl.h).
-pub(crate) const AT_EMPTY_PATH: usize = 0x1000;
+pub(crate) const AT_EMPTY_PATH: usize = 1 << 12;
 /// Tell the type of a file (linux/stat.h).
 pub(crate) const STATX_TYPE: usize = 1;
 /// Bytes of `struct statx`, and where in it the type is (linux/stat.h).

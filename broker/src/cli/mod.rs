@@ -382,6 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_for_sockets_is_a_path_from_the_root_on_for_which_an_address_has_room() {
+        let longest = format!("/{}", "d".repeat(75));
+        let given = parsed(&format!("memcr -l x -S {longest}/"));
+        assert_eq!(given.parasite_socket_dir, Some(format!("{longest}/").into()));
+        assert!(refusal(&format!("memcr -l x -S {longest}d")).contains("at most 76 bytes"));
+        assert!(refusal("memcr -l x -S relative").contains("from the root on"));
+    }
+
+    #[test]
     fn ciphers_of_the_original_stand_for_ones_that_authenticate() {
         for (word, cipher) in [
             ("aes-128-cbc", Cipher::Aes128Gcm),

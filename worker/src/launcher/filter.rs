@@ -102,3 +102,27 @@ pub(super) fn filter(way: &Way) -> Filter {
     }
     filter
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_the_parasite_has_a_socket_with_a_name_anything_may_be_connected_to() {
+        let named = Way::Named { directory: "/run".into(), group: None };
+        for (way, takes, connects, enters) in [
+            (Way::Taken, true, false, false),
+            (Way::Abstract, false, true, false),
+            (named, false, true, true),
+        ] {
+            let filter = filter(&way);
+            assert_eq!(filter.allows(libc::SYS_pidfd_getfd), takes);
+            assert_eq!(filter.allows(libc::SYS_connect), connects);
+            assert_eq!(filter.allows(libc::SYS_socket), connects);
+            assert_eq!(filter.allows(libc::SYS_openat2), enters);
+            for never in [libc::SYS_bind, libc::SYS_execve, libc::SYS_kill] {
+                assert!(!filter.allows(never));
+            }
+        }
+    }
+}

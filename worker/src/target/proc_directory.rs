@@ -91,7 +91,12 @@ impl ProcDirectory {
             // before Linux 5.6, or in a sandbox: then a link from the root on leads to ours
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let path = path.strip_prefix("/").unwrap_or(path);
-                openat(&root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, flags, Mode::empty())
+                openat(
+                    &root,
+                    if path.as_os_str().is_empty() { Path::new(".") } else { path },
+                    flags,
+                    Mode::empty(),
+                )
             }
             opened => opened,
         }

@@ -88,11 +88,7 @@ fn keep(
 }
 
 /// Number of the socket at which it listens.
-fn let_listen(
-    spot: &Spot,
-    puppet: &mut Puppet,
-    tracees: &mut Tracees,
-) -> std::result::Result<RawFd, NotMet> {
+fn let_listen(spot: &Spot, puppet: &mut Puppet, tracees: &mut Tracees) -> std::result::Result<RawFd, NotMet> {
     let mut failed: Option<Call> = None;
     for _ in 0..CALLS {
         let call = puppet.next_call(tracees)?;
@@ -150,7 +146,10 @@ impl Spot {
         let cause = call.error().unwrap_or(Errno::UnknownErrno);
         let reason = match call.number {
             _ if matches!(cause, Errno::EMFILE | Errno::ENFILE) => {
-                format!("it can't make a socket: {}; it may have reached its limit of open files", cause.desc())
+                format!(
+                    "it can't make a socket: {}; it may have reached its limit of open files",
+                    cause.desc()
+                )
             }
             libc::SYS_accept4 if cause == Errno::EAGAIN => return self.not_recognised(),
             libc::SYS_openat | libc::SYS_statx => return self.replaced(),
