@@ -15,12 +15,12 @@ const MANY: u64 = 2000;
 
 #[test]
 fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_computing_target_unharmed() {
-    killed_at_every_call(Daemon::start(), &mut computing(), None);
+    killed_at_every_call(&Daemon::start(), &mut computing(), None);
 }
 
 #[test]
 fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_waiting_target_unharmed() {
-    killed_at_every_call(Daemon::start(), &mut waiting(), None);
+    killed_at_every_call(&Daemon::start(), &mut waiting(), None);
 }
 
 #[test]
@@ -30,14 +30,14 @@ fn the_same_holds_for_a_computing_target_with_a_socket_in_a_directory() {
     // the longest way: with a group, which is the target's own
     let group = cast().target.gid.to_string();
     let daemon = daemon_with(&directory).arguments(&["-G", &group]).start();
-    killed_at_every_call(daemon, &mut computing(), Some(&directory));
+    killed_at_every_call(&daemon, &mut computing(), Some(&directory));
 }
 
 #[test]
 fn the_same_holds_for_a_waiting_target_with_a_socket_in_a_directory() {
     let scratch = Scratch::new();
     let directory = sockets::directory_of(&cast().target, &scratch);
-    killed_at_every_call(daemon_with(&directory).start(), &mut waiting(), Some(&directory));
+    killed_at_every_call(&daemon_with(&directory).start(), &mut waiting(), Some(&directory));
 }
 
 fn computing() -> Target {
@@ -49,7 +49,7 @@ fn waiting() -> Target {
 }
 
 /// The parasite's socket, if it has one, is in this directory.
-fn killed_at_every_call(daemon: Daemon, target: &mut Target, directory: Option<&Path>) {
+fn killed_at_every_call(daemon: &Daemon, target: &mut Target, directory: Option<&Path>) {
     target.assert_intact();
     let before = Snapshot::of(target.pid());
     for at in 0..MANY {
