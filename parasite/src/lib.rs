@@ -1,6 +1,6 @@
 //! The parasite: what memcr runs inside a target, as the target, for a moment.
 //!
-//! It serves one socket: it opens what only the target may open, hands over the numbers, frees
+//! It meets its worker at a socket and serves that: it opens what only the target may open, hands over the numbers, frees
 //! pages, and goes home when its worker takes it home or disappears. No allocation, no panic, no
 //! relocation, no writable static: the blob is mapped read and execute at any address.
 //!
@@ -9,7 +9,9 @@
 #![no_std]
 
 pub mod arch;
+mod files;
 mod kernel;
+mod meeting;
 mod orders;
 mod socket;
 

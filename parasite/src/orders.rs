@@ -1,11 +1,11 @@
 //! The orders: open, close, free.
 
 use crate::arch::{number, system_call};
+use crate::files::{close, farewell, open_at};
 use crate::kernel::{
     MADV_DONTNEED, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, UFFD_USER_MODE_ONLY, USERFAULTFD_IOC_NEW,
 };
-use crate::socket;
-use core::ffi::CStr;
+use crate::{meeting, socket};
 use memcr_protocol::parasite::{
     Answer, BUFFER_LENGTH, CLOSE, FREE, MAX_RANGES, OPEN, Order, Range, Start, UNKNOWN_ORDER,
 };
@@ -19,35 +19,45 @@ struct Opened {
     guard: i32,
 }
 
-/// Makes the socket and serves it until its other end closes; the address of the frame that leads home.
+/// Meets the worker and serves it until its end closes; the address of the frame that leads home.
 ///
 /// # Safety
 /// `start` and all it points to must be mapped and the parasite's own; only the entry code calls it.
 pub unsafe extern "C" fn serve(start: *mut Start) -> u64 {
-    // SAFETY: the worker wrote it there before it started this thread
-    let home = unsafe { (*start).home };
-    // the worker stops this thread behind the call and takes the first of the pair
-    // SAFETY: nobody else writes to it
-    if unsafe { socket::pair((&raw mut (*start).sockets).cast()) } < 0 {
-        return home;
-    }
+    // SAFETY: the worker wrote all of it before it started this thread
+    let (home, buffer) = unsafe { ((*start).home, (*start).buffer) };
     // SAFETY: as above
-    let start = unsafe { start.read_volatile() };
-    let [mut theirs, mut own] = start.sockets;
-    close(&mut theirs);
-    let buffer = start.buffer as *mut u8;
+    let mut socket = unsafe { meeting::meet(start) };
+    if socket >= 0 {
+        // SAFETY: the worker made the buffer that long, for this loop only
+        unsafe { take_orders(socket, buffer as *mut u8) };
+    }
+    // after all else: as long as it is open, memory may be being freed
+    close(&mut socket);
+    farewell();
+    home
+}
+
+/// Does what the worker wants until its end closes, and closes what was opened for that.
+///
+/// # Safety
+/// `buffer` must point to `BUFFER_LENGTH` writable bytes that nobody else uses, on a page boundary.
+unsafe fn take_orders(socket: i32, buffer: *mut u8) {
     let mut opened = Opened { directory: -1, device: -1, memory: -1, pagemap: -1, guard: -1 };
     let mut freeing = false;
     loop {
-        // SAFETY: the worker made the buffer this long, for this loop only
-        let (received, descriptors) = unsafe { socket::receive(own, buffer, BUFFER_LENGTH) };
+        // SAFETY: the buffer is that long
+        let (received, descriptors) = unsafe { socket::receive(socket, buffer, BUFFER_LENGTH) };
         if received < size_of::<Order>() as isize {
             break;
         }
         // SAFETY: the packet is as long as an order, in a buffer on a page boundary
         let order = unsafe { *buffer.cast::<Order>() };
         let answer = match order.command {
-            OPEN => open(&mut opened, descriptors),
+            OPEN => {
+                open(&mut opened, socket, descriptors);
+                continue;
+            }
             CLOSE => close_all_but_guard(&mut opened),
             FREE => {
                 freeing = true;
@@ -56,35 +66,42 @@ pub unsafe extern "C" fn serve(start: *mut Start) -> u64 {
             }
             _ => Answer { status: UNKNOWN_ORDER, done: 0, numbers: [-1; 4] },
         };
-        socket::send(own, &answer);
+        socket::send(socket, &answer);
     }
     // the worker is gone: leave nothing behind but a guard that may be in use
     close_all_but_guard(&mut opened);
     if !freeing {
         close(&mut opened.guard);
     }
-    close(&mut own);
-    home
 }
 
-/// Opens memory and page map below the target's /proc directory, then a userfaultfd.
-fn open(opened: &mut Opened, [directory, device]: [i32; 2]) -> Answer {
+/// Opens memory and page map below the target's /proc directory, then a userfaultfd, and hands them over.
+fn open(opened: &mut Opened, socket: i32, [directory, device]: [i32; 2]) {
     opened.directory = directory;
     opened.device = device;
     opened.memory = open_at(directory, c"mem", O_RDWR);
     opened.pagemap = open_at(directory, c"pagemap", O_RDONLY);
     let (guard, full) = open_guard(device);
     opened.guard = guard;
-    let failed = [(1, directory), (2, opened.memory), (3, opened.pagemap), (4, guard)];
+    let all = [opened.memory, opened.pagemap, guard];
     let mut answer =
         Answer { status: 0, done: 0, numbers: [opened.memory, opened.pagemap, guard, i32::from(full)] };
+    let failed = [(1, directory), (2, opened.memory), (3, opened.pagemap), (4, guard)];
     for (step, result) in failed {
         if result < 0 && answer.status == 0 {
             answer.status = i64::from(result);
             answer.done = step;
         }
     }
-    answer
+    if answer.status == 0 {
+        let sent = socket::send_with(socket, &answer, all);
+        if sent >= 0 {
+            return;
+        }
+        answer.status = sent as i64;
+        answer.done = 5;
+    }
+    socket::send(socket, &answer);
 }
 
 /// A userfaultfd and whether it is full: from the device, else as the target is allowed to.
@@ -110,26 +127,12 @@ fn open_guard(device: i32) -> (i32, bool) {
     (guard, false)
 }
 
-fn open_at(directory: i32, name: &CStr, flags: usize) -> i32 {
-    let path = name.as_ptr() as usize;
-    // SAFETY: the kernel reads the name only
-    unsafe { system_call(number::OPENAT, [directory as usize, path, flags | O_CLOEXEC, 0, 0, 0]) as i32 }
-}
-
 fn close_all_but_guard(opened: &mut Opened) -> Answer {
     close(&mut opened.directory);
     close(&mut opened.device);
     close(&mut opened.memory);
     close(&mut opened.pagemap);
     Answer { status: 0, done: 0, numbers: [-1; 4] }
-}
-
-fn close(descriptor: &mut i32) {
-    if *descriptor >= 0 {
-        // SAFETY: a descriptor that this parasite opened
-        unsafe { system_call(number::CLOSE, [*descriptor as usize, 0, 0, 0, 0, 0]) };
-        *descriptor = -1;
-    }
 }
 
 /// Frees the ranges; stops at the first that fails.

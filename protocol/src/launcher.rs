@@ -5,6 +5,7 @@
 
 use crate::frame::Message;
 use crate::image::{Compression, ImageSettings};
+use crate::parasite::MAX_PATH;
 use crate::subject::Peer;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -85,6 +86,15 @@ pub enum Transport {
         /// Group of the socket, whose mode is 0660 then (`-G`).
         group: Option<u32>,
     },
+}
+
+impl Transport {
+    /// Longest directory of [`Transport::Named`], in bytes: the name of a socket in it must fit into the address
+    /// of one.
+    pub const MAX_DIRECTORY: usize = MAX_PATH - "/".len() - Self::NAME_LENGTH;
+
+    /// Longest name in it: `memcr-`, a process id, and 16 digits that nobody can foresee.
+    const NAME_LENGTH: usize = "memcr-4194304-0123456789abcdef".len();
 }
 
 /// Whose sockets the privileged side takes for clients. The kernel tells of any socket who is behind it,

@@ -5,11 +5,11 @@
 //! The last moment of each size may come when memory is being freed already. What was freed by then has to be
 //! given back, which takes its time.
 
-use memcrclient::{CheckpointOptions, Connection, open_target};
 use memcr_tests::daemon::Setup;
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
 use memcr_tests::{procfs, wait};
+use memcrclient::{CheckpointOptions, Connection, open_target};
 use std::time::{Duration, Instant};
 
 const SIZES: [u64; 3] = [64, 1024, 4096];

@@ -40,6 +40,7 @@ pub struct Setup {
     descriptors: Option<u64>,
     entrance: Entrance,
     network: Option<Rc<Network>>,
+    has_pidfd_getfd: bool,
     scratch: Scratch,
 }
 
@@ -91,6 +92,7 @@ impl Setup {
             descriptors: None,
             entrance: Entrance::Socket,
             network: None,
+            has_pidfd_getfd: true,
             scratch,
         }
     }
@@ -162,6 +164,12 @@ impl Setup {
         self
     }
 
+    /// Finds no pidfd_getfd(2) in its kernel, if it is started by root.
+    pub fn without_pidfd_getfd(mut self) -> Self {
+        self.has_pidfd_getfd = false;
+        self
+    }
+
     /// The directory that it will have.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
@@ -210,7 +218,12 @@ impl Setup {
                         command.arg(format!("--nofile={number}:{number}")).arg(memcr);
                         command
                     }
-                    (None, None) => Command::new(memcr),
+                    (None, None) if self.has_pidfd_getfd => Command::new(memcr),
+                    (None, None) => {
+                        let mut command = Command::new(binaries::path("without-pidfd-getfd"));
+                        command.arg(memcr);
+                        command
+                    }
                 };
                 command.env_clear().current_dir("/");
                 if self.has_user {

@@ -17,6 +17,7 @@ pub mod network;
 pub mod procfs;
 pub mod programs;
 pub mod scratch;
+pub mod sockets;
 pub mod sys;
 pub mod tampering;
 pub mod target;

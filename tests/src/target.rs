@@ -13,6 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Target {
     child: Child,
+    pid: i32,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
     /// The line by which it said that it is ready.
@@ -41,15 +42,26 @@ impl Target {
             output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
         });
         let input = child.stdin.take();
-        let mut target = Self { child, input, lines, ready: String::new() };
+        let pid = i32::try_from(child.id()).expect("a pid is an i32");
+        let mut target = Self { child, pid, input, lines, ready: String::new() };
         target.ready = target.line();
         assert!(target.ready.starts_with("ready"), "a target said: {}", target.ready);
         target
     }
 
+    /// The same for a command whose process is not the target itself, but has started it: its only child, or a
+    /// child of that.
+    pub fn start_below(command: Command) -> Self {
+        let mut target = Self::start_command(command);
+        while let [child] = procfs::children(target.pid)[..] {
+            target.pid = child;
+        }
+        target
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a pid is an i32")
+        self.pid
     }
 
     /// The value of `name=value` in its ready line.

@@ -1,4 +1,4 @@
-//! Watching the system calls of a daemon's workers, to kill one exactly before the call one wants.
+//! Watching the system calls of a daemon's workers, to kill or to hold one exactly before the call one wants.
 //!
 //! The test traces the worker, which itself traces its target; the worker is the production binary.
 
@@ -10,25 +10,45 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::time::Instant;
 
-/// A launcher whose next worker dies before one of its calls that concern the target. All of it must be
-/// used by one thread, as ptrace wants it.
-#[derive(Debug)]
+/// A launcher whose next worker dies before one of its calls that concern the target, or is held before one. All
+/// of it must be used by one thread, as ptrace wants it.
 pub struct Watch {
     launcher: Pid,
     worker: Option<Pid>,
     /// Workers that came after it, which are let alone.
     others: Vec<Pid>,
-    /// Calls until the one at which it dies.
-    left: u64,
+    plan: Plan,
     is_in_call: bool,
     was_poke: bool,
     /// The call at which it died, as number and first two arguments.
     pub died_at: Option<[u64; 3]>,
 }
 
+/// What is to become of the worker.
+enum Plan {
+    /// It dies after so many calls that concern the target.
+    DieAfter(u64),
+    /// It is held before the first call for which this holds.
+    Hold(Box<dyn FnMut([u64; 3]) -> bool>),
+    /// It is held.
+    Held,
+    /// Nothing any more.
+    Spared,
+}
+
 impl Watch {
     /// Watches the launcher; its next worker dies before its call number `at`, counted from 0.
     pub fn start(launcher: i32, at: u64) -> Self {
+        Self::with_plan(launcher, Plan::DieAfter(at))
+    }
+
+    /// Watches the launcher; its next worker is held before the first call, given as number and first two
+    /// arguments, for which `is_the_one` holds.
+    pub fn hold(launcher: i32, is_the_one: impl FnMut([u64; 3]) -> bool + 'static) -> Self {
+        Self::with_plan(launcher, Plan::Hold(Box::new(is_the_one)))
+    }
+
+    fn with_plan(launcher: i32, plan: Plan) -> Self {
         let launcher = Pid::from_raw(launcher);
         let options = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACESYSGOOD;
         ptrace::seize(launcher, options).expect("cannot trace the launcher");
@@ -36,7 +56,7 @@ impl Watch {
             launcher,
             worker: None,
             others: Vec::new(),
-            left: at,
+            plan,
             is_in_call: false,
             was_poke: false,
             died_at: None,
@@ -60,6 +80,27 @@ impl Watch {
             }
             assert!(start.elapsed() < wait::BOUND, "watched in vain until {what}");
         }
+    }
+
+    /// Watches until the worker is held.
+    ///
+    /// # Panics
+    /// When it isn't within [`wait::BOUND`].
+    pub fn until_held(&mut self) {
+        let start = Instant::now();
+        while !matches!(self.plan, Plan::Held) {
+            self.look();
+            std::thread::yield_now();
+            assert!(start.elapsed() < wait::BOUND, "watched in vain until the worker is held");
+        }
+    }
+
+    /// Lets a worker that is held go on.
+    pub fn go_on(&mut self) {
+        assert!(matches!(self.plan, Plan::Held), "no worker is held");
+        self.plan = Plan::Spared;
+        let worker = self.worker.expect("one is held");
+        ptrace::syscall(worker, None).expect("it is stopped");
     }
 
     fn look(&mut self) {
@@ -86,7 +127,9 @@ impl Watch {
             WaitStatus::PtraceSyscall(_) => {
                 self.is_in_call = !self.is_in_call;
                 if self.is_in_call && self.is_the_one(worker) {
-                    kill(worker, Signal::SIGKILL).expect("cannot kill a worker");
+                    if self.died_at.is_some() {
+                        kill(worker, Signal::SIGKILL).expect("cannot kill a worker");
+                    }
                     return;
                 }
                 // it may have been killed meanwhile
@@ -102,31 +145,51 @@ impl Watch {
         }
     }
 
-    /// Whether the worker dies before the call that it is about to make.
+    /// Whether the worker dies or is held before the call that it is about to make.
     fn is_the_one(&mut self, worker: Pid) -> bool {
         let Some(call) = entered_call(worker) else { return false };
-        let [number, first, _] = call;
+        let counts = self.concerns_target(call);
+        match &mut self.plan {
+            Plan::DieAfter(0) if counts => self.died_at = Some(call),
+            Plan::DieAfter(left) => {
+                *left = left.saturating_sub(u64::from(counts));
+                return false;
+            }
+            Plan::Hold(is_the_one) => {
+                if !is_the_one(call) {
+                    return false;
+                }
+                self.plan = Plan::Held;
+            }
+            Plan::Held | Plan::Spared => return false,
+        }
+        true
+    }
+
+    fn concerns_target(&mut self, [number, first, _]: [u64; 3]) -> bool {
         let is = |wanted: libc::c_long| number == wanted as u64;
-        let concerns_target = [
+        let all = [
             libc::SYS_ptrace,
             libc::SYS_process_vm_writev,
             libc::SYS_pidfd_getfd,
             libc::SYS_ioctl,
+            libc::SYS_openat2,
+            libc::SYS_socket,
+            libc::SYS_connect,
             libc::SYS_sendmsg,
         ];
         // words that are written one after the other count once
         let is_poke = is(libc::SYS_ptrace) && first == u64::from(libc::PTRACE_POKEDATA);
-        let counts = concerns_target.into_iter().any(is) && !(is_poke && self.was_poke);
+        let counts = all.into_iter().any(is) && !(is_poke && self.was_poke);
         self.was_poke = is_poke;
-        if counts && self.left == 0 {
-            self.died_at = Some(call);
-        }
-        self.left = self.left.saturating_sub(u64::from(counts));
-        counts && self.died_at.is_some()
+        counts
     }
 
     /// Lets all go on unwatched.
     pub fn end(mut self) {
+        if matches!(self.plan, Plan::Held) {
+            self.go_on();
+        }
         let all: Vec<Pid> = [Some(self.launcher), self.worker].into_iter().flatten().collect();
         for pid in all {
             if ptrace::interrupt(pid).is_err() {

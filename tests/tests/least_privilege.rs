@@ -2,9 +2,11 @@
 
 use memcr_tests::daemon::{Daemon, Setup, Way};
 use memcr_tests::procfs::{self, Status};
+use memcr_tests::scratch::Scratch;
+use memcr_tests::sockets::{self, daemon_with};
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
-use memcr_tests::wait;
+use memcr_tests::{binaries, wait};
 use std::os::unix::net::UnixStream;
 
 const SYS_PTRACE: u64 = 1 << 19;
@@ -24,26 +26,53 @@ fn started_from_a_file_with_the_capability_every_process_ends_up_with_the_least_
     assert_least_privilege(Way::FileCapability);
 }
 
-/// Measures all three processes while a target sleeps, and wakes it.
+#[test]
+fn with_a_group_for_sockets_launcher_and_worker_have_that_one_group_and_the_broker_none() {
+    let group = cast().client.gid.to_string();
+    let scratch = Scratch::new();
+    let directory = sockets::directory_of(&cast().target, &scratch);
+    let daemon = daemon_with(&directory).arguments(&["-G", &group]).start();
+    let groups = format!("--groups={group}");
+    let mut command = cast().target.command_with(&[&groups], binaries::path("sample-memory"));
+    command.arg("8");
+    let mut target = Target::start_command(command);
+    measure(Way::Root, &daemon, &mut target, &group);
+}
+
+#[test]
+fn with_a_socket_in_a_directory_every_process_ends_up_with_the_least_privilege() {
+    let scratch = Scratch::new();
+    let directory = sockets::directory_of(&cast().target, &scratch);
+    let daemon = daemon_with(&directory).start();
+    measure(Way::Root, &daemon, &mut Target::start(&cast().target, "sample-memory", &["8"]), "");
+}
+
 fn assert_least_privilege(way: Way) {
     let daemon = Setup::new().way(way).start();
-    let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
-    let worker = daemon.put_to_sleep(&target);
+    // only root can give groups up; who starts it otherwise chooses them
+    let groups = if way == Way::Root { String::new() } else { cast().socket_group.to_string() };
+    measure(way, &daemon, &mut Target::start(&cast().target, "sample-memory", &["8"]), &groups);
+}
+
+/// Measures all three processes while a target sleeps, and wakes it. Launcher and worker have these groups.
+fn measure(way: Way, daemon: &Daemon, target: &mut Target, groups: &str) {
+    let of_broker = if way == Way::Root { "" } else { groups };
+    let worker = daemon.put_to_sleep(target);
     assert_eq!(daemon.workers(), [worker]);
-    for (role, pid, permitted) in
-        [("broker", daemon.pid(), 0), ("launcher", daemon.launcher(), SYS_PTRACE), ("worker", worker, 0)]
-    {
-        assert_confined(way, role, pid, permitted);
+    for (role, pid, permitted, groups) in [
+        ("broker", daemon.pid(), 0, of_broker),
+        ("launcher", daemon.launcher(), SYS_PTRACE, groups),
+        ("worker", worker, 0, groups),
+    ] {
+        assert_confined(role, pid, permitted, groups);
     }
-    assert_little_open(&daemon, worker);
-    assert_filters(&daemon, worker);
+    assert_little_open(daemon, worker);
+    assert_filters(daemon, worker);
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();
 }
 
-fn assert_confined(way: Way, role: &str, pid: i32, permitted: u64) {
-    // only root can give groups up; who starts it otherwise chooses them
-    let groups = if way == Way::Root { String::new() } else { cast().socket_group.to_string() };
+fn assert_confined(role: &str, pid: i32, permitted: u64, groups: &str) {
     for tid in procfs::threads(pid) {
         let status = Status::of_thread(pid, tid).expect("a status");
         let set = |name| status.hexadecimal(name);

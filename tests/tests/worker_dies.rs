@@ -3,25 +3,53 @@
 use memcr_tests::client::Running;
 use memcr_tests::daemon::Daemon;
 use memcr_tests::procfs::Snapshot;
+use memcr_tests::scratch::Scratch;
+use memcr_tests::sockets::{self, assert_empty, daemon_with};
 use memcr_tests::target::Target;
 use memcr_tests::users::cast;
 use memcr_tests::watch::Watch;
+use std::path::Path;
 
 /// More calls than a worker makes that concern its target.
 const MANY: u64 = 2000;
 
 #[test]
 fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_computing_target_unharmed() {
-    killed_at_every_call(&mut Target::start(&cast().target, "sample-lone", &["2", "5"]));
+    killed_at_every_call(&Daemon::start(), &mut computing(), None);
 }
 
 #[test]
 fn killed_before_any_call_that_concerns_it_a_worker_leaves_a_waiting_target_unharmed() {
-    killed_at_every_call(&mut Target::start(&cast().target, "sample-memory", &["2", "5", "2"]));
+    killed_at_every_call(&Daemon::start(), &mut waiting(), None);
 }
 
-fn killed_at_every_call(target: &mut Target) {
-    let daemon = Daemon::start();
+#[test]
+fn the_same_holds_for_a_computing_target_with_a_socket_in_a_directory() {
+    let scratch = Scratch::new();
+    let directory = sockets::directory_of(&cast().target, &scratch);
+    // the longest way: with a group, which is the target's own
+    let group = cast().target.gid.to_string();
+    let daemon = daemon_with(&directory).arguments(&["-G", &group]).start();
+    killed_at_every_call(&daemon, &mut computing(), Some(&directory));
+}
+
+#[test]
+fn the_same_holds_for_a_waiting_target_with_a_socket_in_a_directory() {
+    let scratch = Scratch::new();
+    let directory = sockets::directory_of(&cast().target, &scratch);
+    killed_at_every_call(&daemon_with(&directory).start(), &mut waiting(), Some(&directory));
+}
+
+fn computing() -> Target {
+    Target::start(&cast().target, "sample-lone", &["2", "5"])
+}
+
+fn waiting() -> Target {
+    Target::start(&cast().target, "sample-memory", &["2", "5", "2"])
+}
+
+/// The parasite's socket, if it has one, is in this directory.
+fn killed_at_every_call(daemon: &Daemon, target: &mut Target, directory: Option<&Path>) {
     target.assert_intact();
     let before = Snapshot::of(target.pid());
     for at in 0..MANY {
@@ -42,6 +70,7 @@ fn killed_at_every_call(target: &mut Target) {
         target.assert_intact();
         before.assert_same(&Snapshot::of(target.pid()), &when);
         daemon.wait_until_no_image();
+        directory.into_iter().for_each(assert_empty);
         if died_at.is_none() {
             println!("{at} calls");
             assert!(at > 50, "only {at} calls");

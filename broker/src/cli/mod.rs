@@ -8,6 +8,7 @@ mod words;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, CommandFactory, Parser};
 use memcr_protocol::image::{Cipher, Compression};
+use memcr_protocol::launcher::Transport;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -75,13 +76,15 @@ pub struct Arguments {
 
     /// Have the parasite make a socket in DIR, for kernels or sandboxes without pidfd_getfd(2)
     ///
-    /// The target must be able to make files in DIR, as it finds that in its own mount namespace.
+    /// The target must be able to make files in DIR, as it finds that in its own mount namespace, and
+    /// the daemon's user to enter it. The socket is there for a moment only, and nobody else can talk
+    /// to it.
     #[arg(short = 'S', long, value_name = "DIR", value_parser = socket_directory)]
     pub parasite_socket_dir: Option<PathBuf>,
 
     /// With -S: group (name or number) of that socket, whose mode is 0660 then
     ///
-    /// The target must be in that group.
+    /// The target must be in that group, and so must memcr unless root starts it.
     #[arg(short = 'G', long, value_name = "GID")]
     pub parasite_socket_gid: Option<String>,
 
@@ -278,7 +281,16 @@ fn is_address(location: &str) -> bool {
 
 fn socket_directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err("a path from the root on (/...) is needed".into()) }
+    if !path.is_absolute() {
+        return Err("a path from the root on (/...) is needed".into());
+    }
+    if text.trim_end_matches('/').len() > Transport::MAX_DIRECTORY {
+        return Err(format!(
+            "a path of at most {} bytes is needed: the address of a socket has no room for more",
+            Transport::MAX_DIRECTORY
+        ));
+    }
+    Ok(path)
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
@@ -380,6 +392,15 @@ mod tests {
         for port in ["0", "65536", "99999999999"] {
             assert!(refusal(&format!("memcr -l {port}")).contains("from 1 to 65535"), "{port}");
         }
+    }
+
+    #[test]
+    fn a_directory_for_sockets_is_a_path_from_the_root_on_for_which_an_address_has_room() {
+        let longest = format!("/{}", "d".repeat(75));
+        let given = parsed(&format!("memcr -l x -S {longest}/"));
+        assert_eq!(given.parasite_socket_dir, Some(format!("{longest}/").into()));
+        assert!(refusal(&format!("memcr -l x -S {longest}d")).contains("at most 76 bytes"));
+        assert!(refusal("memcr -l x -S relative").contains("from the root on"));
     }
 
     #[test]

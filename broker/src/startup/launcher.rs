@@ -14,6 +14,7 @@ use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, Trans
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use nix::unistd::Gid;
 use std::ffi::CString;
 use std::fs;
 use std::net::SocketAddr;
@@ -92,6 +93,7 @@ pub(crate) fn start(
         null,
         job,
         identity: identity.changes.then_some((identity.uid, identity.gid)),
+        group: group_of_sockets(&endowment.transport),
         keep: permitted(Capability::CAP_SYS_PTRACE),
         set_capabilities: permitted(Capability::CAP_SETPCAP),
         last_capability: last_capability(),
@@ -102,6 +104,14 @@ pub(crate) fn start(
     set_up(&mut launcher.channel, endowment)
         .map_err(|reason| BrokerError::Launcher { program: name, reason })?;
     Ok(launcher)
+}
+
+/// The group that a worker must be in to connect to the socket of a parasite.
+fn group_of_sockets(transport: &Transport) -> Option<Gid> {
+    match transport {
+        Transport::Named { group, .. } => group.map(Gid::from_raw),
+        Transport::Taken => None,
+    }
 }
 
 fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {

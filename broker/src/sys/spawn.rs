@@ -31,6 +31,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) job: OwnedFd,
     /// The user to become; `None` stays as it is.
     pub(crate) identity: Option<(Uid, Gid)>,
+    /// Its only supplementary group, if it becomes another user.
+    pub(crate) group: Option<Gid>,
     /// Capabilities to keep over the exec, as a mask; must be permitted to us.
     pub(crate) keep: u64,
     /// CAP_SETPCAP as a mask if it is permitted to us, else 0.
@@ -82,7 +84,7 @@ impl Step {
         (Self::Session, "start a session of its own"),
         (Self::Signals, "reset its signals"),
         (Self::Descriptors, "put its descriptors in place"),
-        (Self::Groups, "drop the supplementary groups"),
+        (Self::Groups, "set the supplementary groups"),
         (Self::KeepCapabilities, "keep capabilities over the change of user"),
         (Self::User, "change to the user of the daemon"),
         (Self::Capabilities, "reduce the capabilities to CAP_SYS_PTRACE"),
@@ -117,6 +119,7 @@ pub(crate) fn spawn(plan: Plan<'_>) -> Result<Pid, SpawnError> {
         job: sources.job.as_fd().as_raw_fd(),
         report: sources.report.as_fd().as_raw_fd(),
         identity: plan.identity.map(|(uid, gid)| (uid.as_raw(), gid.as_raw())),
+        group: plan.group.map(Gid::as_raw),
         keep: plan.keep,
         set_capabilities: plan.set_capabilities,
         last_capability: plan.last_capability,
@@ -167,6 +170,7 @@ struct Child<'a> {
     job: RawFd,
     report: RawFd,
     identity: Option<(libc::uid_t, libc::gid_t)>,
+    group: Option<libc::gid_t>,
     keep: u64,
     set_capabilities: u64,
     last_capability: u8,
@@ -207,7 +211,8 @@ impl Child<'_> {
             self.place_descriptors()?;
             if let Some((uid, gid)) = self.identity {
                 check(Step::KeepCapabilities, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
-                check(Step::Groups, libc::setgroups(0, ptr::null()))?;
+                let groups = self.group.as_slice();
+                check(Step::Groups, libc::setgroups(groups.len(), groups.as_ptr()))?;
                 check(Step::User, libc::setresgid(gid, gid, gid))?;
                 check(Step::User, libc::setresuid(uid, uid, uid))?;
             }

@@ -26,17 +26,42 @@ pub mod number {
     pub const IOCTL: usize = 16;
     /// madvise(2).
     pub const MADVISE: usize = 28;
-    /// sendto(2).
-    pub const SENDTO: usize = 44;
+    /// socket(2).
+    pub const SOCKET: usize = 41;
+    /// recvfrom(2).
+    pub const RECVFROM: usize = 45;
+    /// sendmsg(2).
+    pub const SENDMSG: usize = 46;
     /// recvmsg(2).
     pub const RECVMSG: usize = 47;
+    /// bind(2).
+    pub const BIND: usize = 49;
+    /// listen(2).
+    pub const LISTEN: usize = 50;
     /// socketpair(2).
     pub const SOCKETPAIR: usize = 53;
+    /// getsockopt(2).
+    pub const GETSOCKOPT: usize = 55;
+    /// fchmod(2).
+    pub const FCHMOD: usize = 91;
+    /// umask(2).
+    pub const UMASK: usize = 95;
     /// openat(2).
     pub const OPENAT: usize = 257;
+    /// fchownat(2).
+    pub const FCHOWNAT: usize = 260;
+    /// unlinkat(2).
+    pub const UNLINKAT: usize = 263;
+    /// accept4(2).
+    pub const ACCEPT4: usize = 288;
     /// userfaultfd(2).
     pub const USERFAULTFD: usize = 323;
+    /// statx(2).
+    pub const STATX: usize = 332;
 }
+
+/// Don't follow a symbolic link at the end of a path (asm-generic/fcntl.h).
+pub const O_NOFOLLOW: usize = 0o400_000;
 
 /// One system call; a negative result is an error number.
 ///

@@ -6,10 +6,11 @@
 
 use memcr_protocol::client::{ClientFrame, Request, VERSION};
 use memcr_protocol::frame;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
+use memcr_tests::sockets::slow_to_close;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -77,16 +78,6 @@ fn leave_descriptors(connection: UnixStream) -> UnixStream {
     // stays open, and its connections with it
     std::mem::forget(listener);
     connection
-}
-
-/// A connection whose other end is never accepted, let alone read.
-fn slow_to_close(listener: &TcpListener) -> OwnedFd {
-    let address = listener.local_addr().expect("an address");
-    let mut stream = TcpStream::connect(address).expect("a connection to ourselves");
-    stream.set_nonblocking(true).expect("a flag");
-    while stream.write(&[0; 65536]).is_ok() {}
-    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 60 }).expect("SO_LINGER");
-    stream.into()
 }
 
 /// Sends bytes with a descriptor; whether the daemon has not hung up.

@@ -38,6 +38,27 @@ pub fn install_harmless_filter() {
     assert_eq!(outcome, 0, "PR_SET_SECCOMP");
 }
 
+/// Has the kernel answer a system call of this process, and of the programs that it executes, as if it had none
+/// of that number. Only root may do so without no_new_privs, which would void file capabilities.
+pub fn take_call_away(number: libc::c_long) {
+    const LOAD_NUMBER: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let error = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let number = u32::try_from(number).expect("numbers of calls are small");
+    let mut filter = [
+        libc::sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: number },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: error },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: the program of four instructions outlives the call, which only reads it.
+    let outcome =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
+    assert_eq!(outcome, 0, "PR_SET_SECCOMP: {}", std::io::Error::last_os_error());
+}
+
 /// Starts a process that shares this one's memory and does nothing; gives its pid.
 pub fn share_memory_with_a_child() -> i32 {
     start_sharing(libc::CLONE_VM)

@@ -35,6 +35,12 @@ impl Filter {
         }
     }
 
+    /// Whether a call is allowed, for some arguments at least.
+    #[cfg(test)]
+    pub(crate) fn allows(&self, number: i64) -> bool {
+        self.rules.contains_key(&number)
+    }
+
     /// Allows one call if all conditions hold; several such rules of one call are alternatives.
     pub(crate) fn allow_if(&mut self, number: i64, conditions: &[Condition]) {
         self.rules.entry(number).or_default().push(conditions.to_vec());

@@ -138,6 +138,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_can_be_connected_to_opened_or_taken_out_of_a_process() {
+        let filter = filter(&pids([5]));
+        for never in [
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_execve,
+        ] {
+            assert!(!filter.allows(never), "{never}");
+        }
+    }
+
+    #[test]
     fn few_threads_are_named_exactly() {
         assert_eq!(ranges(&pids([7, 5, 6, 100])), [(5, 7), (100, 100)]);
     }

@@ -1,6 +1,7 @@
 //! What the launcher may call, and so what a worker may until it is confined, and why.
 
 use crate::confine::{Condition, Filter};
+use crate::trace::rendezvous::Way;
 
 /// Allowed with any argument: which process may be touched is decided by policy, not by numbers.
 const ALLOWED: &[(i64, &str)] = &[
@@ -12,7 +13,6 @@ const ALLOWED: &[(i64, &str)] = &[
         libc::SYS_pidfd_open,
         "a thread of a target whose first one has ended, the target of a client of the original",
     ),
-    (libc::SYS_pidfd_getfd, "taking descriptors out of the target"),
     (libc::SYS_wait4, "stops of threads, ends of workers"),
     (libc::SYS_clone, "a worker is a fork; its threads"),
     (libc::SYS_openat, "/proc, the image"),
@@ -80,8 +80,17 @@ const ALLOWED: &[(i64, &str)] = &[
     (libc::SYS_exit_group, "the end"),
 ];
 
-/// The launcher's filter; whether clients come over TCP.
-pub(super) fn filter(over_tcp: bool) -> Filter {
+/// Where an end of a socketpair is taken out of the target.
+const TAKING: &[(i64, &str)] = &[(libc::SYS_pidfd_getfd, "taking a socket out of the target")];
+
+/// Where the parasite has a socket with a name; UNIX sockets only.
+const CONNECTING: &[(i64, &str)] = &[(libc::SYS_connect, "connecting to the parasite")];
+
+/// Where that socket is in a directory.
+const ENTERING: &[(i64, &str)] = &[(libc::SYS_openat2, "the directory, as the target finds it")];
+
+/// The launcher's filter, where workers meet their parasites in this way; whether clients come over TCP.
+pub(super) fn filter(way: &Way, over_tcp: bool) -> Filter {
     let mut filter = Filter::default();
     filter.allow(ALLOWED);
     if over_tcp {
@@ -89,5 +98,39 @@ pub(super) fn filter(over_tcp: bool) -> Filter {
         let (netlink, sock_diag) = (libc::AF_NETLINK as u64, libc::NETLINK_SOCK_DIAG as u64);
         filter.allow_if(libc::SYS_socket, &[Condition::Is(0, netlink), Condition::Is(2, sock_diag)]);
     }
+    match way {
+        Way::Taken => filter.allow(TAKING),
+        Way::Abstract | Way::Named { .. } => {
+            filter.allow(CONNECTING);
+            filter.allow_if(libc::SYS_socket, &[Condition::Is(0, libc::AF_UNIX as u64)]);
+        }
+    }
+    if let Way::Named { .. } = way {
+        filter.allow(ENTERING);
+    }
     filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_the_parasite_has_a_socket_with_a_name_anything_may_be_connected_to() {
+        let named = Way::Named { directory: "/run".into(), group: None };
+        for (way, takes, connects, enters) in [
+            (Way::Taken, true, false, false),
+            (Way::Abstract, false, true, false),
+            (named, false, true, true),
+        ] {
+            let filter = filter(&way, false);
+            assert_eq!(filter.allows(libc::SYS_pidfd_getfd), takes);
+            assert_eq!(filter.allows(libc::SYS_connect), connects);
+            assert_eq!(filter.allows(libc::SYS_socket), connects);
+            assert_eq!(filter.allows(libc::SYS_openat2), enters);
+            for never in [libc::SYS_bind, libc::SYS_execve, libc::SYS_kill] {
+                assert!(!filter.allows(never));
+            }
+        }
+    }
 }

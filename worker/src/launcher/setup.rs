@@ -8,6 +8,7 @@ use crate::phase::{Authority, Settings};
 use crate::sys::{pidfd, process, socket};
 use crate::target::clients::Clients;
 use crate::target::tcp_clients;
+use crate::trace::rendezvous::Way;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
@@ -84,7 +85,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     if over_tcp {
         tcp_clients::prove()?;
     }
-    confine::install(&filter::filter(over_tcp))?;
+    confine::install(&filter::filter(&settings.way, over_tcp))?;
     Ok(Setup { authority, settings, device, host, broker })
 }
 
@@ -97,7 +98,7 @@ fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
     else {
         return Err(Error::Protocol("the first job is no set-up".into()));
     };
-    let settings = Settings { image, drop_file_pages, transport };
+    let settings = Settings { image, drop_file_pages, way: Way::choose(transport)? };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };

@@ -14,6 +14,7 @@ use crate::target::{facts, refusals};
 use crate::trace::parasite::Parasite;
 use crate::trace::place::Place;
 use crate::trace::puppet::Puppet;
+use crate::trace::rendezvous::{Rendezvous, Way};
 use crate::trace::rseq;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
@@ -227,15 +228,20 @@ fn inject(
     frame: (u64, u64),
 ) -> Result<Handles> {
     let pid = tracees.pid();
+    let way = &request.plan.settings.way;
+    let of_thread = match way {
+        Way::Taken => thread_with_files(tracees, parasite.puppet().tid())?,
+        Way::Abstract | Way::Named { .. } => None,
+    };
+    let target = of_thread.as_ref().unwrap_or(&request.target).as_fd();
+    let rendezvous = Rendezvous::arrange(way, pid, live, target)?;
     // before the first call: the launcher knows of everything before it is there
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     refusals::dumpable(pid, dumpable)?;
-    let of_thread = thread_with_files(tracees, parasite.puppet().tid())?;
-    let target = of_thread.as_ref().unwrap_or(&request.target).as_fd();
-    parasite.inject(tracees, target, live)?;
-    let handles = handles::take(parasite, tracees, target, live, request.device)?;
+    parasite.inject(tracees, live, &rendezvous)?;
+    let handles = handles::take(parasite, tracees, live, request.device)?;
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     Ok(handles)
 }

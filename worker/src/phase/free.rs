@@ -177,7 +177,7 @@ fn order_all(attached: &mut Attached, freed: &[Range], authority: &Authority, br
         authority.go_on(broker, &attached.facts)?;
         let (ranges, behind) = rest.split_at(one_order(rest));
         rest = behind;
-        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[])?;
+        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges)?;
         if answer.status != 0 {
             return Err(Error::System {
                 operation: "freeing memory",
@@ -213,7 +213,7 @@ fn drop_all(attached: &mut Attached, dropped: &[Range]) {
     let mut rest = dropped;
     while !rest.is_empty() {
         let ranges = rest.get(..rest.len().min(MAX_RANGES)).unwrap_or_default();
-        let Ok(answer) = attached.parasite.order(&mut attached.tracees, FREE, ranges, &[]) else { return };
+        let Ok(answer) = attached.parasite.order(&mut attached.tracees, FREE, ranges) else { return };
         let done = usize::try_from(answer.done).unwrap_or(usize::MAX).min(ranges.len());
         // the one that can't be dropped is passed over
         let next = if answer.status == 0 { ranges.len() } else { done + 1 };

@@ -1,12 +1,12 @@
-//! Descriptors that the parasite opens for us: taken out of the target and verified, since a hostile
-//! one may hand over anything.
+//! Descriptors that the parasite opens for us and sends: verified, since a hostile target may hand over
+//! anything.
 
 use crate::error::{Error, Result};
-use crate::sys::{pidfd, userfaultfd};
+use crate::sys::userfaultfd;
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::parasite::Parasite;
 use crate::trace::tracees::Tracees;
-use memcr_protocol::parasite::{CLOSE, OPEN};
+use memcr_protocol::parasite::CLOSE;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, readlinkat};
 use nix::sys::stat::fstat;
@@ -33,32 +33,29 @@ pub(crate) struct Handles {
 pub(super) fn take(
     parasite: &mut Parasite,
     tracees: &mut Tracees,
-    target: BorrowedFd<'_>,
     live: &ProcDirectory,
     device: Option<BorrowedFd<'_>>,
 ) -> Result<Handles> {
     let mut passed = vec![live.descriptor().as_raw_fd()];
     passed.extend(device.map(|device| device.as_raw_fd()));
-    let answer = parasite.order(tracees, OPEN, &[], &passed)?;
+    let (answer, descriptors) = parasite.open(tracees, &passed)?;
     if answer.status != 0 {
         return Err(refusal(tracees, answer.done, answer.status));
     }
-    let [memory, pagemap, guard, full] = answer.numbers;
-    parasite.set_guard(guard);
-    let take = |number| {
-        pidfd::duplicate_descriptor(target, number)
-            .map_err(Error::system("taking a descriptor out of process", tracees.pid()))
-    };
+    let [_, _, number, full] = answer.numbers;
+    parasite.set_guard(number);
+    let [memory, pagemap, guard] =
+        <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| not_what_was_asked_for(tracees))?;
     let handles = Handles {
-        memory: take(memory)?.into(),
-        pagemap: take(pagemap)?.into(),
-        guard: take(guard)?,
+        memory: memory.into(),
+        pagemap: pagemap.into(),
+        guard,
         guard_is_full: full == 1,
         smaps: live.file("smaps")?,
         status: live.file("status")?,
     };
     verify(&handles, live, tracees)?;
-    parasite.order(tracees, CLOSE, &[], &[])?;
+    parasite.order(tracees, CLOSE, &[])?;
     userfaultfd::enable(handles.guard.as_fd()).map_err(Error::system("enabling", "the userfaultfd"))?;
     Ok(handles)
 }
@@ -77,10 +74,14 @@ fn verify(handles: &Handles, live: &ProcDirectory, tracees: &Tracees) -> Result<
     {
         Ok(())
     } else {
-        Err(Error::Refused {
-            pid: tracees.pid().as_raw(),
-            reason: "it handed over a descriptor that is not what was asked for".into(),
-        })
+        Err(not_what_was_asked_for(tracees))
+    }
+}
+
+fn not_what_was_asked_for(tracees: &Tracees) -> Error {
+    Error::Refused {
+        pid: tracees.pid().as_raw(),
+        reason: "it handed over a descriptor that is not what was asked for".into(),
     }
 }
 
@@ -91,6 +92,7 @@ fn refusal(tracees: &Tracees, step: u64, status: i64) -> Error {
         1 => "receive its /proc directory",
         2 => "open its own memory",
         3 => "open its own page map",
+        5 => "hand over what it has opened",
         _ => "make a userfaultfd (Linux 5.11 and CONFIG_USERFAULTFD are needed)",
     };
     Error::Refused { pid: tracees.pid().as_raw(), reason: format!("it can't {what}: {}", cause.desc()) }

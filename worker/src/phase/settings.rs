@@ -1,8 +1,9 @@
 //! What holds for all sleeps of a daemon, and what for one.
 
 use crate::error::{Error, Result};
+use crate::trace::rendezvous::Way;
 use memcr_protocol::image::ImageSettings;
-use memcr_protocol::launcher::{SleepOptions, Transport};
+use memcr_protocol::launcher::SleepOptions;
 use std::time::{Duration, Instant};
 
 /// How the daemon was started. The broker can't change it once it listens: a captured one must not switch
@@ -12,8 +13,8 @@ pub(crate) struct Settings {
     pub(crate) image: ImageSettings,
     /// Whether clean pages of mapped files are dropped as well.
     pub(crate) drop_file_pages: bool,
-    /// How the parasite is talked to.
-    pub(crate) transport: Transport,
+    /// How workers meet their parasites.
+    pub(crate) way: Way,
 }
 
 /// How one process is put to sleep.

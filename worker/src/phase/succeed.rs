@@ -130,9 +130,9 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     // which is in the image
     tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;
     tracees.note_interrupted_calls(&directory)?;
-    // a call under way may just have unmapped it
+    // a call under way may just have mapped it, or unmapped it
     let mappings = mappings::read(&thread.file("smaps")?)?;
-    let place = if place::is_ours(tid, place, &mappings) { place } else { (0, 0) };
+    let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
     let (status, facts) = (thread.file("status")?, facts::target(pid, &directory)?);
     Ok(TakenBack { tracees, tid, site, place, status, facts })
 }

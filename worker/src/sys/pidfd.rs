@@ -21,6 +21,13 @@ pub(crate) fn of_process(pid: Pid) -> Result<OwnedFd, Errno> {
     open(pid, 0)
 }
 
+/// Whether the kernel has that call, and no sandbox around us forbids it.
+pub(crate) fn can_duplicate_descriptors() -> bool {
+    // SAFETY: takes numbers only, the first of which is no descriptor
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, -1, 0, 0) };
+    Errno::result(result) == Err(Errno::EBADF)
+}
+
 /// A pidfd of one thread (Linux 6.9): readable once that has exited.
 pub(crate) fn of_thread(tid: Pid) -> Result<OwnedFd, Errno> {
     const PIDFD_THREAD: libc::c_int = libc::O_EXCL;

@@ -2,6 +2,7 @@
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, sendmsg};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use std::io::{IoSlice, IoSliceMut};
@@ -12,6 +13,15 @@ const MAX_DESCRIPTORS: usize = 4;
 
 const SO_PEERGROUPS: libc::c_int = 59;
 const SO_PEERPIDFD: libc::c_int = 77;
+
+/// A socket that keeps packets apart, connected to this address if that takes no waiting; it never waits later
+/// either.
+pub(crate) fn connect(address: &UnixAddr) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), address)?;
+    Ok(socket)
+}
 
 /// Sends one packet with descriptors.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd]) -> Result<(), Errno> {

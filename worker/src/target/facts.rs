@@ -11,7 +11,7 @@ use std::fs;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Id that the kernel shows where ours has no name for it (kernel fact 9).
-const OVERFLOW_ID: u32 = 65534;
+pub(crate) const OVERFLOW_ID: u32 = 65534;
 
 /// The process of a pidfd, in our pid namespace (kernel fact 10).
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid> {

@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod facts;
 pub(crate) mod mappings;
+pub(crate) mod namespaces;
 pub(crate) mod numbers;
 pub(crate) mod orphans;
 pub(crate) mod pages;

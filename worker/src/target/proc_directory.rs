@@ -3,12 +3,13 @@
 use crate::error::{Error, Result};
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// Longest small /proc file that is read, in bytes.
 const TEXT_LIMIT: u64 = 1024 * 1024;
@@ -78,6 +79,27 @@ impl ProcDirectory {
         let target =
             readlinkat(&self.descriptor, name).map_err(Error::system("reading", self.object(name)))?;
         Ok(target.to_string_lossy().into_owned())
+    }
+
+    /// A directory as the process finds it: from its own root on, in its own mount namespace. To be gone
+    /// through, not to be read.
+    pub(crate) fn directory_of_its_own(&self, path: &Path) -> std::result::Result<OwnedFd, Errno> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_PATH;
+        let root = openat(&self.descriptor, "root", flags, Mode::empty())?;
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        match openat2(&root, path, how) {
+            // before Linux 5.6, or in a sandbox: then a link from the root on leads to ours
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                let path = path.strip_prefix("/").unwrap_or(path);
+                openat(
+                    &root,
+                    if path.as_os_str().is_empty() { Path::new(".") } else { path },
+                    flags,
+                    Mode::empty(),
+                )
+            }
+            opened => opened,
+        }
     }
 
     /// Inode of the file behind a descriptor of the process; `None` if that is not open, or the kernel doesn't

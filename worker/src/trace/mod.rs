@@ -2,9 +2,11 @@
 
 mod blob;
 mod gadget;
+mod meeting;
 pub(crate) mod parasite;
 pub(crate) mod place;
 pub(crate) mod puppet;
+pub(crate) mod rendezvous;
 pub(crate) mod rseq;
 pub(crate) mod tracees;
 pub(crate) mod way_home;

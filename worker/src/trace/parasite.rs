@@ -4,18 +4,20 @@ use crate::arch::{self, VECTOR_LIMIT, VECTOR_STATE};
 use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
-use crate::sys::{memory, pidfd, socket};
+use crate::sys::{memory, socket};
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::STEP_SECONDS;
 use crate::trace::blob::BLOB;
+use crate::trace::meeting::{self, CALLS, Met};
 use crate::trace::place::Place;
 use crate::trace::puppet::Puppet;
+use crate::trace::rendezvous::Rendezvous;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
-use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, Order, Range, Start};
+use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, OPEN, Order, Range, Start};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::time::Instant;
 
 /// Protection and kind of the mappings (the same on all architectures).
@@ -25,9 +27,6 @@ const PRIVATE_ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
 /// Where nothing is yet, and over what we mapped ourselves.
 const NEW: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED_NOREPLACE as u64;
 const OVER: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED as u64;
-
-/// System calls of a parasite that goes home, at most: closing what it opened, and a few restarted ones.
-const LAST_CALLS: usize = 32;
 
 /// Everything of ours in the target, from the first mapping on; [`Parasite::remove`] takes it out
 /// again however far it got. Should this process die, the parasite closes what it has opened and goes
@@ -44,6 +43,8 @@ pub(crate) struct Parasite {
     /// Whether the thread is in its code, and whether it runs there.
     is_prepared: bool,
     is_running: bool,
+    /// Whether it is stopped behind its last system call, with nothing left to do.
+    has_left: bool,
 }
 
 impl Parasite {
@@ -61,6 +62,7 @@ impl Parasite {
             is_mapped: false,
             is_prepared: false,
             is_running: false,
+            has_left: false,
         })
     }
 
@@ -74,8 +76,8 @@ impl Parasite {
     pub(crate) fn inject(
         &mut self,
         tracees: &mut Tracees,
-        target: BorrowedFd<'_>,
         live: &ProcDirectory,
+        rendezvous: &Rendezvous<'_>,
     ) -> Result<()> {
         let place = self.place;
         // read and execute, and written from outside: works where write and execute is forbidden
@@ -84,7 +86,8 @@ impl Parasite {
         self.map(tracees, place.memory(), place.length - place.code_length, READ_WRITE, OVER)?;
         ptrace::write(self.puppet.tid(), place.address, BLOB)
             .map_err(Error::system("writing the parasite into process", tracees.pid()))?;
-        let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2] };
+        let name = rendezvous.name();
+        let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2], name };
         let (tid, home, mask) = (self.puppet.tid(), self.puppet.home(), self.puppet.signal_mask());
         let frame = arch::home_frame(home, &self.vector_state, mask, start.home, 0);
         let write = |address, bytes: &[u8]| {
@@ -95,7 +98,7 @@ impl Parasite {
         write(place.memory(), memory::bytes_of(&start))?;
         self.puppet.prepare(place.address, place.memory(), place.end())?;
         self.is_prepared = true;
-        self.connect(tracees, target, live)
+        self.connect(tracees, live, rendezvous)
     }
 
     fn map(
@@ -111,30 +114,23 @@ impl Parasite {
         if mapped == address { Ok(()) } else { Err(tracees.lost()) }
     }
 
-    /// Lets it make its socketpair, and takes the first end while it is stopped behind that call.
-    fn connect(&mut self, tracees: &mut Tracees, target: BorrowedFd<'_>, live: &ProcDirectory) -> Result<()> {
-        for _ in ["entry", "exit"] {
-            self.puppet.run_to_system_call(tracees)?;
-        }
-        let mut bytes = vec![0; size_of::<Start>()];
-        memory::TargetMemory::Thread(self.puppet.tid())
-            .read(self.place.memory(), &mut bytes)
-            .map_err(Error::system("reading memory of process", tracees.pid()))?;
-        let made = memory::value_of::<Start>(&bytes).map(|start| start.sockets);
-        let Some([ours, own]) = made.filter(|made| made.iter().all(|&number| number >= 0)) else {
-            return Err(Error::Refused {
-                pid: tracees.pid().as_raw(),
-                reason: "it can't make a pair of sockets: it may have reached its limit of open files".into(),
-            });
-        };
+    /// Meets it and lets it run.
+    fn connect(
+        &mut self,
+        tracees: &mut Tracees,
+        live: &ProcDirectory,
+        rendezvous: &Rendezvous<'_>,
+    ) -> Result<()> {
+        let met = meeting::meet(rendezvous, &mut self.puppet, tracees, &self.place);
+        let Met { socket, own } = met.map_err(|not_met| {
+            self.has_left = not_met.has_left;
+            not_met.error
+        })?;
         let inode = live.inode_of_descriptor(own).ok_or_else(|| Error::Refused {
             pid: tracees.pid().as_raw(),
             reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
-        });
-        self.own_socket = Some((own, inode.as_ref().copied().unwrap_or(0)));
-        inode?;
-        let socket = pidfd::duplicate_descriptor(target, ours)
-            .map_err(Error::system("taking a socket out of process", tracees.pid()))?;
+        })?;
+        self.own_socket = Some((own, inode));
         self.socket = Some(socket);
         self.is_running = true;
         ptrace::resume(self.puppet.tid(), 0).map_err(|_| tracees.lost())
@@ -155,14 +151,27 @@ impl Parasite {
         Debris { place: self.place.debris(), socket: self.own_socket, frame, guard: self.guard }
     }
 
+    /// Has it open what only the target may open; the answer, and the descriptors.
+    pub(crate) fn open(
+        &mut self,
+        tracees: &mut Tracees,
+        descriptors: &[RawFd],
+    ) -> Result<(Answer, Vec<OwnedFd>)> {
+        self.exchange(tracees, OPEN, &[], descriptors)
+    }
+
     /// Gives one order and waits for its answer.
-    pub(crate) fn order(
+    pub(crate) fn order(&mut self, tracees: &mut Tracees, command: u32, ranges: &[Range]) -> Result<Answer> {
+        self.exchange(tracees, command, ranges, &[]).map(|(answer, _)| answer)
+    }
+
+    fn exchange(
         &mut self,
         tracees: &mut Tracees,
         command: u32,
         ranges: &[Range],
         descriptors: &[RawFd],
-    ) -> Result<Answer> {
+    ) -> Result<(Answer, Vec<OwnedFd>)> {
         debug_assert!(ranges.len() <= MAX_RANGES);
         if command == FREE {
             self.puppet.wait_without_limit();
@@ -179,8 +188,9 @@ impl Parasite {
         loop {
             let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
             match socket::receive(socket, size_of::<Answer>(), false) {
-                Ok((bytes, _)) => {
-                    return memory::value_of(&bytes).ok_or_else(|| {
+                Ok((bytes, descriptors)) => {
+                    let answer = memory::value_of(&bytes);
+                    return answer.map(|answer| (answer, descriptors)).ok_or_else(|| {
                         Error::Protocol(format!(
                             "the parasite in process {} gave no valid answer",
                             tracees.pid()
@@ -244,8 +254,8 @@ impl Parasite {
         if self.is_running {
             self.puppet.stop(tracees)?;
         }
-        if let Some((own, _)) = self.own_socket {
-            self.let_leave(tracees, own)?;
+        if !self.has_left {
+            self.let_leave(tracees)?;
         }
         let tid = self.puppet.tid();
         // before the registers, so that the thread is never itself with a vector state of the parasite's
@@ -254,15 +264,12 @@ impl Parasite {
         self.puppet.go_home()
     }
 
-    /// Lets it do what it does when this process dies: close what it opened, its socket last. There it is
-    /// stopped, since the way home by itself would forget the kernel's restart block (kernel fact 22).
-    fn let_leave(&mut self, tracees: &mut Tracees, own_socket: i32) -> Result<()> {
+    /// Lets it do what it does when this process dies: close what it opened, its socket last. Behind its last
+    /// call it is stopped, since the way home by itself would forget the kernel's restart block (kernel fact 22).
+    fn let_leave(&mut self, tracees: &mut Tracees) -> Result<()> {
         self.socket = None;
-        for _ in 0..LAST_CALLS {
-            self.puppet.run_to_system_call(tracees)?;
-            let call = self.puppet.entered_call(tracees)?;
-            self.puppet.run_to_system_call(tracees)?;
-            if call == (libc::SYS_close, u64::from(own_socket as u32)) {
+        for _ in 0..CALLS {
+            if self.puppet.next_call(tracees)?.is_farewell() {
                 return Ok(());
             }
         }

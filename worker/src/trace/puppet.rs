@@ -10,7 +10,31 @@ use crate::trace::way_home::{Site, WayHome};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
+
+/// A system call that a thread has made by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    /// Which one.
+    pub(crate) number: i64,
+    /// Its first argument, where that is a descriptor.
+    pub(crate) argument: RawFd,
+    /// Negative for an error number.
+    pub(crate) result: i64,
+}
+
+impl Call {
+    /// Why it failed, if it did.
+    pub(crate) fn error(&self) -> Option<Errno> {
+        (self.result < 0).then(|| Errno::from_raw(i32::try_from(-self.result).unwrap_or(0)))
+    }
+
+    /// Whether it is the last one of a parasite (see [`memcr_protocol::parasite`]).
+    pub(crate) fn is_farewell(&self) -> bool {
+        self.number == libc::SYS_close && self.argument == -1
+    }
+}
 
 /// A borrowed thread; [`Puppet::release`] gives it back.
 ///
@@ -91,9 +115,7 @@ impl Puppet {
         for _ in ["entry", "exit"] {
             self.run_to_system_call(tracees)?;
         }
-        let registers =
-            ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
-        registers.map(|registers| registers.result()).ok_or_else(|| tracees.lost())
+        Ok(self.registers(tracees)?.result())
     }
 
     /// Makes the stopped thread what it was.
@@ -130,11 +152,20 @@ impl Puppet {
         }
     }
 
-    /// The system call at whose entry it is stopped: its number and first argument.
-    pub(crate) fn entered_call(&self, tracees: &Tracees) -> Result<(i64, u64)> {
+    /// Lets the thread, stopped anywhere but within a system call, make its next one by itself.
+    pub(crate) fn next_call(&mut self, tracees: &mut Tracees) -> Result<Call> {
+        self.run_to_system_call(tracees)?;
+        // while it enters: on the way out an argument may be gone
+        let (number, argument) = self.registers(tracees)?.entered_call();
+        self.run_to_system_call(tracees)?;
+        let result = self.registers(tracees)?.result();
+        Ok(Call { number, argument: argument as u32 as RawFd, result })
+    }
+
+    fn registers(&self, tracees: &Tracees) -> Result<Registers> {
         let registers =
             ptrace::registers(self.tid).map_err(Error::system("reading registers of thread", self.tid))?;
-        registers.map(|registers| registers.entered_call()).ok_or_else(|| tracees.lost())
+        registers.ok_or_else(|| tracees.lost())
     }
 
     /// Prepares the thread for a function of one argument on its own stack, which must find home by itself.
@@ -152,7 +183,10 @@ impl Puppet {
                 Stop::Trap => return Ok(()),
                 stop => {
                     self.note(stop, tracees)?;
-                    ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
+                    // this stop has taken the one with it that was asked for
+                    ptrace::resume(self.tid, 0)
+                        .and_then(|()| ptrace::interrupt(self.tid))
+                        .map_err(|_| tracees.lost())?;
                 }
             }
         }

@@ -147,9 +147,9 @@ impl Tracees {
                     self.running.remove(&tid);
                     self.note_thread(tid)?;
                 }
-                // it must have its signal first; then it stops as asked
-                Some((tid, Stop::Signal(signal))) => resume(ptrace::resume(tid, signal), tid)?,
-                Some((tid, Stop::SystemCall)) => resume(ptrace::resume(tid, 0), tid)?,
+                // it must have its signal first
+                Some((tid, Stop::Signal(signal))) => go_on_and_stop(tid, signal)?,
+                Some((tid, Stop::SystemCall)) => go_on_and_stop(tid, 0)?,
                 Some((_, Stop::Exited)) => {}
                 None if self.wait_for_child(Some(deadline))? => {}
                 None => break,
@@ -411,6 +411,13 @@ fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(cause) => Err(Error::system("setting registers of thread", tid)(cause)),
     }
+}
+
+/// Lets a thread go on from a stop that it was not asked for. In the kernel any stop takes the one with it that
+/// is still to come, so it is asked again.
+fn go_on_and_stop(tid: Pid, signal: i32) -> Result<()> {
+    resume(ptrace::resume(tid, signal), tid)?;
+    resume(ptrace::interrupt(tid), tid)
 }
 
 fn resume(result: std::result::Result<(), Errno>, tid: Pid) -> Result<()> {
