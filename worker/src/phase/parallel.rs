@@ -41,7 +41,6 @@ impl Progress {
 /// Runs `work` on as many threads as are worth it, until all return or one fails. Tells the broker how
 /// far it is, and hands its orders to `listen`, which may call the work off by returning `true`. Stops at the
 /// deadline, too.
-#[expect(clippy::too_many_arguments, reason = "what is done, for whom, on what, how long")]
 pub(super) fn run<W>(
     broker: &Broker,
     cores: usize,
