@@ -42,6 +42,17 @@ fn the_example_of_the_document_decides_as_it_reads() {
 }
 
 #[test]
+fn the_rule_for_anonymous_clients_in_the_document_parses_and_is_for_them_only() {
+    let rule = DOCUMENT.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    let policy = parse(&format!("version = 1\n{rule}")).unwrap();
+    assert!(policy.grants_anonymous());
+    let app = target(1000, "/usr/bin/player", "/");
+    let (name, allowed) = decision(&policy, &Peer::anonymous(), Action::List, &app);
+    assert!(allowed && name == "the control machine may see what sleeps");
+    assert!(!decision(&policy, &peer(0, 0, &[]), Action::List, &app).1);
+}
+
+#[test]
 fn every_setting_in_the_text_of_the_document_parses() {
     let head = "version = 1\n[[rule]]\nname = 'a'\nactions = 'list'\neffect = 'deny'\n[rule.target]\n";
     let mut count = 0;

@@ -158,15 +158,14 @@ fn question(number: u32, local: SocketAddr, remote: SocketAddr) -> Result<Vec<u8
 }
 
 fn padded(address: Ipv4Addr) -> [u8; 16] {
-    let mut padded = [0; 16];
     let [a, b, c, d] = address.octets();
-    padded[..4].copy_from_slice(&[a, b, c, d]);
-    padded
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// The number of the question, and what the answer says; fails when it is neither a socket nor an error.
+/// The number of the question, and what the kernel says to it.
 type Answer = (u32, Result<Option<TcpSocket>, Errno>);
 
+/// Fails when it is neither a socket nor an error.
 fn parse(bytes: &[u8]) -> Result<Answer, Errno> {
     let length = u32::from_ne_bytes(at(bytes, 0)?);
     let kind = u16::from_ne_bytes(at(bytes, 4)?);

@@ -1,5 +1,5 @@
-//! Which process has a socket at the other end of a TCP connection: for the records, decisions are made by the
-//! user alone.
+//! Which process has a socket at the other end of a TCP connection: for the records, and for the pid namespace of
+//! a client that names its target by a number; decisions are made by the user alone.
 //!
 //! The processes of that user are looked through, the newest first, within bounds: a client that hides behind
 //! many others or many descriptors hides nobody but itself.
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Processes that are looked at, of whichever user.
-const PROCESSES: usize = 4096;
+const PROCESSES: usize = 4000;
 /// Descriptors of that user's that are looked at.
 const DESCRIPTORS: usize = 1024;
 

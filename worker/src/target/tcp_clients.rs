@@ -50,12 +50,13 @@ impl TcpClients {
     /// Opens the socket for questions that this process keeps while it is confined, if it has none yet; its
     /// descriptor. Not to be called by the launcher, whose workers must not share it.
     pub(crate) fn keep_open(&self) -> Result<RawFd> {
-        if self.kept.get().is_none() {
-            // fails if it is there, which was just looked at
-            let _ = self.kept.set(open()?);
+        match self.kept.get() {
+            Some(kept) => Ok(kept.number()),
+            None => {
+                let opened = open()?;
+                Ok(self.kept.get_or_init(|| opened).number())
+            }
         }
-        let missing = || Error::Protocol("there is no socket for sock_diag".into());
-        self.kept.get().map(SockDiag::number).ok_or_else(missing)
     }
 
     /// The client of a socket; `None` if nobody can name it, and it should have a name.
