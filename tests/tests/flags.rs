@@ -31,7 +31,7 @@ const FLAGS: &[Row] = &[
     row("--version", 0, &["memcr ", "Linux "]),
     row("", 1, &["Usage: memcr"]),
     row("-d DIR", 1, &["Usage: memcr"]),
-    row("-p PID -n -d DIR", 0, &["is asleep", "is awake", "!checksum", "\"aes-256-gcm\""]),
+    row("-p PID -n -d DIR", 0, &["is asleep", "is awake", "!checksum: ", "\"aes-256-gcm\""]),
     row("--pid PID --no-wait --dir DIR", 0, &["is asleep", "is awake"]),
     row("-np PID -d DIR;OTHER", 0, &["is awake"]),
     row("-n -p 0 -d DIR", 1, &["greater than 0"]),
