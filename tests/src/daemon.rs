@@ -393,6 +393,14 @@ impl Daemon {
         self.audit().into_iter().filter(about).collect()
     }
 
+    /// Asserts that no worker has died asleep, which its successor may have hidden.
+    #[track_caller]
+    pub fn assert_no_worker_died(&self) {
+        let died: Vec<Value> =
+            self.audit().into_iter().filter(|record| record["event"] == "worker-replaced").collect();
+        assert!(died.is_empty(), "{died:?}");
+    }
+
     /// Puts a target to sleep as the usual client; gives the process id of its worker.
     #[track_caller]
     pub fn put_to_sleep(&self, target: &Target) -> i32 {

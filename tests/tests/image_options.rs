@@ -72,6 +72,7 @@ fn try_all(target: &mut Target, compression: &[&str], compression_code: u8) -> V
             assert_eq!(checksum(&asleep), checksum(&awake), "{words:?}");
             assert_checksum_is_shown(&daemon, target, &checksum(&asleep), !checksums.is_empty());
             daemon.wait_until_no_image();
+            daemon.assert_no_worker_died();
         }
     }
     sizes

@@ -113,6 +113,7 @@ impl Line<'_> {
         };
         let expected = [expected(1, images[0]), expected(2, images[1])].concat();
         assert_eq!(said, expected, "{}:\n{log}", self.command);
+        assert!(!log.contains("worker-replaced"), "{}:\n{log}", self.command);
         log
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::launcher::filter;
 use crate::phase::{Authority, Settings};
-use crate::sys::{pidfd, process, socket};
+use crate::sys::{memory, pidfd, process, socket};
 use crate::target::clients::Clients;
 use crate::target::tcp_clients;
 use crate::trace::rendezvous::Way;
@@ -72,6 +72,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     .into_iter()
     .collect();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(Error::system("blocking", "signals"))?;
+    memory::use_one_arena();
     umask(Mode::from_bits_truncate(0o077));
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Error::system("forbidding", "core dumps"))?;
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;

@@ -5,6 +5,18 @@ use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+/// Has the C library keep memory of all threads in one place. For each further one it would look at files when
+/// that shrinks, which a confined worker may not.
+#[cfg(target_env = "gnu")]
+pub(crate) fn use_one_arena() {
+    // SAFETY: changes nothing that is visible to the language; there is one thread
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Other C libraries have none of these.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn use_one_arena() {}
+
 /// Keeps bytes from being swapped out. They must stay where they are until they are freed.
 pub(crate) fn lock(bytes: &[u8]) -> Result<(), Errno> {
     lock_at((bytes.as_ptr().addr(), bytes.len()))
