@@ -180,3 +180,18 @@ fn an_ordinary_user_with_a_file_capability_and_a_target_of_another() {
     };
     line.expect_both(["/tmp/pages-PID.img", "/tmp/pages-PID.img"]);
 }
+
+#[test]
+fn over_a_port_a_user_may_act_on_its_own_process_and_on_no_other() {
+    let (target, stranger) = (cast().target, cast().stranger);
+    let owner = user(target.uid, target.gid, "--clear-groups");
+    let line =
+        |client: String| Line { command: "memcr -l 9000", location: "9000", owner: owner.clone(), client };
+    line(owner.clone()).expect_both(["/tmp/pages-PID.img", "/tmp/pages-PID.img"]);
+    let (said, log) = line(user(stranger.uid, stranger.gid, "--clear-groups")).run();
+    let denied = |version| {
+        format!("v{version} checkpoint: -1\nagain: -1\nimages: \nv{version} restore: -1\nagain: -1\nintact\n")
+    };
+    assert_eq!(said, [denied(1), denied(2)].concat(), "{log}");
+    assert!(log.contains("\"outcome\":\"denied\""), "{log}");
+}
