@@ -83,6 +83,8 @@ fn open(opened: &mut Opened, socket: i32, [directory, device]: [i32; 2]) {
     opened.pagemap = open_at(directory, c"pagemap", O_RDONLY);
     let (guard, full) = open_guard(device);
     opened.guard = guard;
+    // the target and its relatives are to have it no longer than that
+    close(&mut opened.device);
     let all = [opened.memory, opened.pagemap, guard];
     let mut answer =
         Answer { status: 0, done: 0, numbers: [opened.memory, opened.pagemap, guard, i32::from(full)] };

@@ -40,6 +40,8 @@ process gives up all it has before it talks to anybody.";
 #[command(
     name = "memcr",
     version = version(),
+    args_override_self = true,
+    infer_long_args = true,
     after_help = EXAMPLES,
     group = ArgGroup::new("work").required(true).multiple(false).args(["listen", "pid"])
 )]
@@ -371,6 +373,8 @@ mod tests {
             ("-e -l x", "--encrypt --listen x"),
             ("-e chacha20-poly1305 -l x", "--encrypt=chacha20-poly1305 --listen x"),
             ("-t 20 -l x", "--timeout 20 --listen x"),
+            // whatever comes last counts, and long names may be cut short
+            ("-zcc -t 10 -t 20 -z zstd -l x", "--check --comp zstd --time 20 --listen x"),
         ] {
             let (short, long) = (parsed(&format!("memcr {short}")), parsed(&format!("memcr {long}")));
             assert_eq!(format!("{short:?}"), format!("{long:?}"));

@@ -14,12 +14,14 @@ const WITH_WORD: &str = "pdSGlgt";
 struct Optional {
     short: char,
     long: &'static str,
+    /// Length of its shortest form.
+    least: usize,
     words: &'static [&'static str],
 }
 
 const OPTIONAL: [Optional; 2] = [
-    Optional { short: 'z', long: "--compress", words: COMPRESSIONS },
-    Optional { short: 'e', long: "--encrypt", words: CIPHERS },
+    Optional { short: 'z', long: "--compress", least: "--co".len(), words: COMPRESSIONS },
+    Optional { short: 'e', long: "--encrypt", least: "--e".len(), words: CIPHERS },
 ];
 
 /// The words of a command line, its first one included, one flag to each. What isn't understood stays as it is.
@@ -65,7 +67,9 @@ fn is_no_flag(word: &OsString) -> bool {
 
 /// A long flag.
 fn whole(text: &str) -> (Vec<OsString>, Wants) {
-    let is_optional = OPTIONAL.iter().any(|optional| optional.long == text);
+    // a long name may be cut short, as far as it stands for no other: --co, --e
+    let is_optional =
+        OPTIONAL.iter().any(|optional| text.len() >= optional.least && optional.long.starts_with(text));
     (vec![text.into()], if is_optional { Wants::PerhapsWord } else { Wants::Nothing })
 }
 
@@ -128,6 +132,7 @@ mod tests {
             ("memcr -ze -p5", "memcr --compress --encrypt -p 5"),
             ("memcr --compress lz4 --encrypt -n", "memcr --compress=lz4 --encrypt -n"),
             ("memcr --compress=lz4 x", "memcr --compress=lz4 x"),
+            ("memcr --comp zstd --enc", "memcr --comp=zstd --enc"),
             ("memcr -np 5", "memcr -n -p 5"),
             ("memcr -d -zc -z", "memcr -d -zc --compress"),
             ("memcr -nX5 -z", "memcr -n -X5 --compress"),

@@ -115,6 +115,8 @@ impl Server {
         let has_room = self.makes_room(uid);
         self.connections.insert(id, connection);
         if !has_room {
+            // what it asked for already is on record, and answered by that
+            self.end_kept(id, Failure::new(Code::Limit, full(uid)));
             self.dismiss(id, &full(uid));
         }
         has_room

@@ -57,7 +57,9 @@ impl Server {
         } else if let Some(failure) = refusal_of_number(request.pid) {
             self.conclude(&pending, None, None, Err(failure));
         } else {
-            self.put_in_known_directory(&pending, &mut request.options);
+            if request.command == Command::Checkpoint {
+                self.put_in_known_directory(&pending, &mut request.options);
+            }
             self.look_up(Lookup::Target(Numbered { pending, request }));
         }
     }

@@ -81,6 +81,8 @@ pub(crate) struct Target {
     sleep: Option<SleepReport>,
     checkpoint: Option<Pending>,
     restores: VecDeque<WaitingRestore>,
+    /// The worker is at a restore that was answered because it took too long.
+    is_at_given_up: bool,
     last_ticket: u64,
     /// Checkpoints of the same process (or of the next with this pid), for when the worker has ended.
     waiting: Waiting,
@@ -101,6 +103,7 @@ impl Target {
             sleep: None,
             checkpoint: Some(checkpoint),
             restores: VecDeque::new(),
+            is_at_given_up: false,
             last_ticket: 0,
             waiting: Waiting::default(),
         }
@@ -149,7 +152,7 @@ impl Target {
     /// A restore of this process.
     pub(crate) fn ask_restore(&mut self, restore: Restore, policy: &Policy) -> Vec<Effect> {
         if self.phase == Phase::Ending {
-            return vec![Effect::Outside(restore.pending)];
+            return self.call_off_waiting(restore.pending, policy);
         }
         if self.restores.len() >= MAX_RESTORES {
             let busy =
@@ -189,6 +192,8 @@ impl Target {
             WorkerEvent::Progress { state, done, total } => self.progress(state, done, total),
             WorkerEvent::Asleep(report) => self.asleep(report),
             WorkerEvent::RestoreDenied { ticket, rule } => {
+                // what was denied may be one that was answered already
+                self.is_at_given_up = false;
                 let denied = self.take_restore(ticket).map(|restore| deny(restore.pending, rule));
                 denied.into_iter().chain(self.order_next_restore(policy)).collect()
             }
@@ -294,6 +299,10 @@ impl Target {
     /// It could not be woken: whoever the worker tried it for is told, the next may try again.
     fn sleeps_on(&mut self, failure: &Failure, policy: &Policy) -> Vec<Effect> {
         self.advance(Phase::Asleep);
+        if std::mem::take(&mut self.is_at_given_up) {
+            let told = Effect::SleepsOn(failure.clone());
+            return [told].into_iter().chain(self.order_next_restore(policy)).collect();
+        }
         let ordered = self.restores.front().is_some_and(|restore| restore.client.is_none());
         let first = if ordered { self.restores.pop_front() } else { None };
         let told = match first {
@@ -306,7 +315,7 @@ impl Target {
     /// One restore is with the worker at a time: it decides them one by one. The broker's own decision
     /// keeps clients that may not from taking up the queue.
     fn order_next_restore(&mut self, policy: &Policy) -> Vec<Effect> {
-        let Some(facts) = &self.facts else { return Vec::new() };
+        let Some(facts) = self.facts.as_ref().filter(|_| !self.is_at_given_up) else { return Vec::new() };
         let mut effects = Vec::new();
         while let Some(first) = self.restores.front_mut() {
             let Some(client) = first.client.take() else { break };
@@ -368,18 +377,17 @@ impl Target {
         let outcome = match last {
             Last::Awake(report) => Ok(Completion::Awake(report.clone())),
             // it was called off before anything was taken away: the target runs, as was asked
-            Last::Failed(failure) if failure.code == Code::Aborted => Ok(Completion::Awake(WakeReport {
-                restored: 0,
-                pages: 0,
-                checksum: None,
-                rss_after: 0,
-                restore_micros: 0,
-            })),
+            Last::Failed(failure) if failure.code == Code::Aborted => Ok(runs_on()),
             Last::Failed(failure) if slept || failure.code == Code::TargetLost => Err(failure.clone()),
             Last::Failed(_) => return Effect::Outside(restore.pending),
         };
         answer(restore.pending, rule, outcome)
     }
+}
+
+/// What a restore comes to that called a checkpoint off.
+fn runs_on() -> Completion {
+    Completion::Awake(WakeReport { restored: 0, pages: 0, checksum: None, rss_after: 0, restore_micros: 0 })
 }
 
 fn answer(pending: Pending, rule: Option<String>, outcome: Result<Completion, Failure>) -> Effect {

@@ -90,7 +90,8 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
         }
         (Job::NameProgram { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
             for target in &descriptors {
-                let naming::Program { executable, may_be_guarded } = naming::program(target)?;
+                let naming::Program { executable, may_be_guarded } =
+                    naming::program(target, &setup.authority.clients)?;
                 report(jobs, &LauncherReport::ProgramNamed { ticket, executable, may_be_guarded });
             }
         }

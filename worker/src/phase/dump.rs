@@ -67,8 +67,11 @@ pub(crate) fn dump(
     let pagemap = PageMap::new(&attached.handles.pagemap, page_size, &attached.keep);
     let storage = |error: ImageError| Error::Storage { pid, cause: error.to_string() };
 
-    let dropped =
-        if plan.settings.drop_file_pages { pages_of_files(attached, &pagemap)? } else { Vec::new() };
+    let dropped = if plan.settings.drop_file_pages {
+        pages_of_files(attached, &pagemap, authority, broker)?
+    } else {
+        Vec::new()
+    };
     let key = Key::random().map_err(storage)?;
     memory::lock(key.bytes()).map_err(Error::system("locking", "the image key in memory"))?;
     let target = Target { pid, start_time: attached.facts.start_time, boot_id: host.boot_id };
@@ -210,9 +213,15 @@ fn ends_at(range: &Range, address: u64) -> bool {
 }
 
 /// The pages of mapped files, which need not be written anywhere.
-fn pages_of_files(attached: &Attached, pagemap: &PageMap<'_>) -> Result<Vec<Range>> {
+fn pages_of_files(
+    attached: &Attached,
+    pagemap: &PageMap<'_>,
+    authority: &Authority,
+    broker: &Broker,
+) -> Result<Vec<Range>> {
     let mut pages = Vec::new();
     for mapping in attached.mappings.iter().filter(|mapping| mapping.is_of_file()) {
+        authority.go_on(broker, &attached.facts)?;
         let runs = pagemap.runs(&(mapping.start..mapping.end), Kind::OfFile)?;
         pages.extend(runs.into_iter().map(|run| Range { address: run.start, length: run.end - run.start }));
     }

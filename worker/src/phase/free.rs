@@ -54,10 +54,8 @@ pub(crate) fn free(
         unguard(&attached, &dumped.guarded);
         return Err(NotFreed::Undo(Box::new(attached), error));
     }
-    let freed = order_all(&mut attached, &dumped.freed, authority, broker);
-    if freed.is_ok() {
-        drop_all(&mut attached, &dumped.dropped);
-    }
+    let freed = order_all(&mut attached, &dumped.freed, authority, broker)
+        .and_then(|()| drop_all(&mut attached, &dumped.dropped, authority, broker));
     let Attached {
         mut tracees,
         parasite,
@@ -209,16 +207,24 @@ fn one_order(ranges: &[Range]) -> usize {
 }
 
 /// Drops pages of files. They are there again when they are needed, so one that stays is no failure.
-fn drop_all(attached: &mut Attached, dropped: &[Range]) {
-    let mut rest = dropped;
+fn drop_all(
+    attached: &mut Attached,
+    dropped: &[Range],
+    authority: &Authority,
+    broker: &Broker,
+) -> Result<()> {
+    let slices: Vec<Range> = dropped.iter().flat_map(|range| slices(*range)).collect();
+    let mut rest = slices.as_slice();
     while !rest.is_empty() {
-        let ranges = rest.get(..rest.len().min(MAX_RANGES)).unwrap_or_default();
-        let Ok(answer) = attached.parasite.order(&mut attached.tracees, FREE, ranges) else { return };
+        authority.go_on(broker, &attached.facts)?;
+        let ranges = rest.get(..one_order(rest)).unwrap_or_default();
+        let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges)?;
         let done = usize::try_from(answer.done).unwrap_or(usize::MAX).min(ranges.len());
         // the one that can't be dropped is passed over
         let next = if answer.status == 0 { ranges.len() } else { done + 1 };
         rest = rest.get(next..).unwrap_or_default();
     }
+    Ok(())
 }
 
 /// The status of the process of an open status file.

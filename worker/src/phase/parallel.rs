@@ -6,7 +6,7 @@ use crate::sys::poll;
 use memcr_protocol::report::State;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
-use nix::unistd::{pipe2, write};
+use nix::unistd::{pipe2, read, write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -85,8 +85,8 @@ where
             poll::wait(&mut polled, Some(time))
                 .map_err(Error::system("waiting for", "threads of our own"))?;
             if polled.first().and_then(PollFd::any) == Some(true) {
-                // one has finished; what the others do is seen when they are joined
-                break;
+                // one has finished: the others are still heard over; the byte is taken so that the next is noticed
+                let _ = read(&finished, &mut [0]);
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 progress.stopped.store(true, Ordering::Relaxed);

@@ -42,6 +42,17 @@ impl PidNamespace {
         }
     }
 
+    /// Whether every process is in it, and none in one below.
+    pub(crate) fn has_everybody(&self) -> bool {
+        let everyone = ProcDirectory::open_all().and_then(|all| all.numbers(".")).unwrap_or_default();
+        let is_here = |pid: i32| match ProcDirectory::open(Pid::from_raw(pid)) {
+            Ok(directory) => numbers_of(&directory).map_or(true, |numbers| depth(&numbers) == self.depth),
+            // it has exited
+            Err(_) => true,
+        };
+        !everyone.is_empty() && everyone.into_iter().all(is_here)
+    }
+
     fn search(&self, number: i32) -> Option<Pid> {
         let everyone = ProcDirectory::open_all().and_then(|all| all.numbers(".")).unwrap_or_default();
         everyone.into_iter().map(Pid::from_raw).find(|pid| self.names(*pid, number))

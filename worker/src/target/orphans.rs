@@ -6,9 +6,12 @@ use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use std::time::{Duration, Instant};
 
-/// Descriptors that are looked at, ten microseconds or so each: nobody makes us look for long.
+/// Descriptors that are looked at.
 const LOOKS: usize = 2000;
+/// Time for that. What the kernel tells of some descriptors is long, and nobody is to make us look for long.
+const TIME: Duration = Duration::from_millis(50);
 
 /// Whether a process may be one: it has a userfaultfd, or nobody can tell. A live thread of one whose first has
 /// ended must not be traced either, which the others of memcr can't see.
@@ -39,7 +42,11 @@ fn has_userfaultfd(thread: &ProcDirectory) -> Result<bool> {
     if numbers.len() > LOOKS {
         return Ok(true);
     }
+    let deadline = Instant::now() + TIME;
     for number in numbers {
+        if Instant::now() >= deadline {
+            return Ok(true);
+        }
         match thread.text(&format!("fdinfo/{number}")) {
             Ok(text) if is_userfaultfd(&text) => return Ok(true),
             Ok(_) | Err(Error::System { cause: Errno::ENOENT, .. }) => {}

@@ -9,11 +9,10 @@ use crate::target::status::Status;
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Processes that are looked at, of whichever user.
 const PROCESSES: usize = 4000;
-/// Descriptors of that user's that are looked at.
-const DESCRIPTORS: usize = 1024;
 
 /// A process that has a socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,17 +29,17 @@ pub(crate) struct Holder {
 
 /// The first process found that runs as this user and has the socket with this inode. `client` is our end of the
 /// connection: a socket like that one.
-pub(crate) fn find(client: &OwnedFd, uid: u32, inode: u32) -> Option<Holder> {
+pub(crate) fn find(client: &OwnedFd, uid: u32, inode: u32, time: Duration) -> Option<Holder> {
     let own = ProcDirectory::open(Pid::this()).ok()?;
     // all sockets are on one mount of their own; an inode of another means another file
     let mount = field(&own.text(&format!("fdinfo/{}", client.as_raw_fd())).ok()?, "mnt_id:")?;
     let socket = Socket { mount, inode: inode.into() };
     let mut pids = ProcDirectory::open_all().and_then(|all| all.numbers(".")).ok()?;
     pids.sort_unstable_by(|a, b| b.cmp(a));
-    let mut left = DESCRIPTORS;
+    let deadline = Instant::now() + time;
     pids.into_iter().take(PROCESSES).find_map(|pid| {
         let directory = ProcDirectory::open(Pid::from_raw(pid)).ok()?;
-        if !may_be_of(&directory, uid) || !has(&directory, socket, &mut left) {
+        if !may_be_of(&directory, uid) || !has(&directory, socket, deadline) {
             return None;
         }
         let text = directory.text("status").ok()?;
@@ -62,11 +61,12 @@ fn may_be_of(directory: &ProcDirectory, uid: u32) -> bool {
     fstat(directory.descriptor()).is_ok_and(|status| status.st_uid == uid)
 }
 
-fn has(directory: &ProcDirectory, socket: Socket, left: &mut usize) -> bool {
+/// A look may take long: what the kernel tells of some descriptors is long, however little of it is read.
+fn has(directory: &ProcDirectory, socket: Socket, deadline: Instant) -> bool {
     let numbers = directory.numbers("fdinfo").unwrap_or_default();
     numbers.into_iter().any(|number| {
-        *left = left.saturating_sub(1);
-        let text = if *left > 0 { directory.text(&format!("fdinfo/{number}")).ok() } else { None };
+        let is_time = Instant::now() < deadline;
+        let text = if is_time { directory.text(&format!("fdinfo/{number}")).ok() } else { None };
         let is_it = |text: &str| {
             field(text, "ino:") == Some(socket.inode) && field(text, "mnt_id:") == Some(socket.mount)
         };
@@ -97,13 +97,13 @@ mod tests {
         let inode = std::fs::File::from(OwnedFd::from(client.try_clone().unwrap())).metadata().unwrap().ino();
         let inode = u32::try_from(inode).unwrap();
         let uid = nix::unistd::geteuid().as_raw();
-        let found = find(&accepted, uid, inode).unwrap();
+        let found = find(&accepted, uid, inode, Duration::from_secs(9)).unwrap();
         assert_eq!(found.pid, Pid::this().as_raw());
         assert_eq!(found.gid, nix::unistd::getegid().as_raw());
         assert!(found.executable.unwrap().contains("memcr_worker"));
-        assert_eq!(find(&accepted, uid + 1, inode), None);
+        assert_eq!(find(&accepted, uid + 1, inode, Duration::from_secs(9)), None);
         drop(client);
-        assert_eq!(find(&accepted, uid, inode), None);
+        assert_eq!(find(&accepted, uid, inode, Duration::from_secs(9)), None);
     }
 
     #[test]

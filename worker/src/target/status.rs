@@ -64,7 +64,7 @@ impl Status {
             shared_signals: signals("ShdPnd"),
             ignored_signals: signals("SigIgn"),
             caught_signals: signals("SigCgt"),
-            is_init: field("NSpid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1"),
+            is_init: field("NStgid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1"),
             state: field("State")?.chars().next()?,
         })
     }

@@ -36,6 +36,25 @@ impl Target {
         vec![answer(checkpoint.pending, None, Err(Failure::new(Code::Busy, message)))]
     }
 
+    /// A restore while the worker ends: it calls off the checkpoints that wait for that, if its client may
+    /// restore this process. Else others must find out whether it runs.
+    pub(super) fn call_off_waiting(&mut self, restore: Pending, policy: &Policy) -> Vec<Effect> {
+        let Some(Decision { allowed: true, rule }) = self.decided(&restore, policy) else {
+            return vec![Effect::Outside(restore)];
+        };
+        let off = self.waiting.take_if(|waiting| !waiting.another);
+        if off.is_empty() {
+            return vec![Effect::Outside(restore)];
+        }
+        let message =
+            format!("the checkpoint of process {} was called off; the process runs on unharmed", self.pid);
+        let aborted = || Err(Failure::new(Code::Aborted, message.clone()));
+        let mut effects: Vec<Effect> =
+            off.into_iter().map(|checkpoint| answer(checkpoint.pending, None, aborted())).collect();
+        effects.push(answer(restore, Some(rule), Ok(super::runs_on())));
+        effects
+    }
+
     /// What the policy says, once it is known of what.
     fn decided(&self, pending: &Pending, policy: &Policy) -> Option<Decision> {
         self.facts.as_ref().map(|facts| policy.decide(&pending.asker.peer, pending.action, facts))

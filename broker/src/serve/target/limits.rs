@@ -18,13 +18,16 @@ impl Target {
         let (over, rest): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.restores).into_iter().partition(is_over);
         self.restores = rest;
-        let message = format!(
-            "process {} was not awake within {} seconds; it is being woken all the same, ask for its state",
-            self.pid,
-            limit.as_secs()
-        );
+        // the worker is told of one at a time, and goes on with that
+        self.is_at_given_up |= over.iter().any(|restore| restore.client.is_none());
+        let (pid, seconds) = (self.pid, limit.as_secs());
         let give_up = |restore: WaitingRestore| {
-            answer(restore.pending, restore.allowed, Err(Failure::new(Code::Timeout, message.clone())))
+            let what_now = match restore.client {
+                None => "it is being woken all the same, ask for its state",
+                Some(_) => "nothing was done, ask again",
+            };
+            let message = format!("process {pid} was not awake within {seconds} seconds; {what_now}");
+            answer(restore.pending, restore.allowed, Err(Failure::new(Code::Timeout, message)))
         };
         let next = self.order_next_restore(policy);
         over.into_iter().map(give_up).chain(next).collect()

@@ -254,9 +254,9 @@ fn a_checkpoint_right_after_the_wake_waits_for_the_worker_to_end() {
     let mut target = asleep();
     target.ask_restore(restore(2, OWNER), &policy());
     target.event(WorkerEvent::Awake(wake_report()), &policy());
+    assert_eq!(answers(target.ask_restore(restore(5, OWNER), &policy())), ["5: outside"]);
     assert!(target.ask_checkpoint(checkpoint(3, OWNER), false, &policy()).is_empty());
     assert_eq!(answers(target.ask_checkpoint(checkpoint(4, OWNER), false, &policy())), ["4: busy"]);
-    assert_eq!(answers(target.ask_restore(restore(5, OWNER), &policy())), ["5: outside"]);
     let (_, next) = target.ended(Ending::Exited, &policy());
     assert_eq!(numbers(&next), [3]);
 }
@@ -383,7 +383,29 @@ fn a_restore_that_takes_too_long_is_answered_and_goes_on() {
     let given_up = answers(target.give_up_waiting(limit, due, &policy()));
     assert_eq!(given_up, ["2: timeout"]);
     // the next waits for the same wake
-    let next = target.ask_restore(restore(3, OWNER), &policy());
-    assert!(matches!(next[..], [Effect::Order { .. }]), "{next:?}");
+    assert!(target.ask_restore(restore(3, OWNER), &policy()).is_empty());
     assert_eq!(answers(target.event(WorkerEvent::Awake(wake_report()), &policy())), ["3: awake 9"]);
+}
+
+#[test]
+fn the_next_restore_does_not_suffer_from_the_failure_of_one_that_was_given_up() {
+    let (mut target, limit) = (asleep(), Duration::from_secs(20));
+    target.ask_restore(restore(2, OWNER), &policy());
+    let later = Instant::now() + limit;
+    assert_eq!(answers(target.give_up_waiting(limit, later, &policy())), ["2: timeout"]);
+    assert!(target.ask_restore(restore(3, OWNER), &policy()).is_empty());
+    let failure = Failure::new(Code::OutOfMemory, "reason");
+    let effects = answers(target.event(WorkerEvent::SleepsOn(failure), &policy()));
+    assert_eq!(effects, ["sleeps on: out-of-memory", "order 2"]);
+}
+
+#[test]
+fn a_restore_calls_off_a_checkpoint_that_waits_for_the_worker_to_end() {
+    let mut target = asleep();
+    target.ask_restore(restore(2, OWNER), &policy());
+    target.event(WorkerEvent::Awake(wake_report()), &policy());
+    assert!(target.ask_checkpoint(checkpoint(3, OWNER), false, &policy()).is_empty());
+    let effects = answers(target.ask_restore(restore(4, OWNER), &policy()));
+    assert_eq!(effects, ["3: aborted", "4: awake 0"]);
+    assert!(numbers(&target.ended(Ending::Exited, &policy()).1).is_empty());
 }
