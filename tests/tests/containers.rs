@@ -3,8 +3,10 @@
 
 use memcr_tests::binaries;
 use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::scratch::Scratch;
+use memcr_tests::target::Target;
 use memcr_tests::users::{User, cast, required};
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// What runs in the client's container. The target gets namespaces of its own inside, and is named by its
 /// number in the client's.
@@ -71,11 +73,57 @@ fn a_client_in_its_own_namespaces_puts_a_target_in_further_ones_to_sleep_and_wak
     sleep_and_wake(&daemon, &cast().target);
 }
 
+/// A network namespace as administrators make them; gone when dropped.
+struct NamedNetwork(String);
+
+impl NamedNetwork {
+    fn new() -> Self {
+        let name = format!("memcr-test-{}", std::process::id());
+        ip(&["netns", "add", &name]);
+        Self(name)
+    }
+}
+
+impl Drop for NamedNetwork {
+    fn drop(&mut self) {
+        ip(&["netns", "delete", &self.0]);
+    }
+}
+
+fn ip(words: &[&str]) {
+    let status = Command::new(required("/usr/sbin/ip", "iproute2")).args(words).status();
+    assert!(status.is_ok_and(|status| status.success()), "ip {words:?} fails");
+}
+
+#[test]
+fn a_process_in_a_named_network_sleeps_and_wakes_by_every_transport() {
+    let network = NamedNetwork::new();
+    let scratch = Scratch::new();
+    let sockets = scratch.directory_of(&cast().target, "sockets");
+    memcr_tests::scratch::set_mode(&sockets, 0o755);
+    let sockets = sockets.to_string_lossy();
+    for words in [&[][..], &["-N"], &["-N", "-S", &sockets]] {
+        let daemon = Setup::new().arguments(words).start();
+        let mut command = Command::new("/usr/sbin/ip");
+        command.args(["netns", "exec", &network.0, "setpriv"]);
+        command.args([format!("--reuid={}", cast().target.uid), format!("--regid={}", cast().target.gid)]);
+        command.args(["--clear-groups", "--"]).arg(binaries::path("sample-memory")).arg("8");
+        let mut target = Target::start_command(command);
+        let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+        let theirs = std::fs::read_link(format!("/proc/{}/ns/net", target.pid())).expect("a namespace");
+        assert_ne!(own, theirs);
+        daemon.put_to_sleep(&target);
+        daemon.client().restore(target.pid()).expect_status(0);
+        target.assert_intact();
+        daemon.assert_no_worker_died();
+    }
+}
+
 #[test]
 fn root_in_a_container_is_not_root() {
     let daemon = Setup::new().without_group().start();
     // the daemon's own view: another user's process, of which the container's root knows nothing
-    let mut target = memcr_tests::target::Target::start(&cast().stranger, "sample-memory", &["4"]);
+    let mut target = Target::start(&cast().stranger, "sample-memory", &["4"]);
     let script = "/memcr/memcr-client -l /run/memcr.sock --list";
     daemon.put_to_sleep_as(&cast().root, &target);
     let said = expect_success(&in_container(&daemon, &cast().target, script));

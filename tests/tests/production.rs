@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 /// One request, in bytes of its own: LOCATION VERSION COMMAND PID [DIRECTORY COMPRESSION]; prints the answer.
 const WIRE: &str = r#"
-import socket, struct, sys
+import os, socket, struct, sys
 location, version, command, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 body = struct.pack("=Ii", command, pid)
 if version == 2:
@@ -21,6 +21,9 @@ if location.isdigit():
 else:
     client = socket.socket(socket.AF_UNIX)
     client.connect(location)
+if "HIDDEN" in os.environ:
+    # no process of the socket's user has it any more
+    os.seteuid(65000)
 client.settimeout(30)
 client.sendall(body)
 print(struct.unpack("=i", client.recv(4))[0])
@@ -40,8 +43,9 @@ chmod 0777 /tmp/memcr /media/apps/memcr
 mkfifo in out
 "#;
 
-/// Waits for the daemon, then a full sleep by each version.
-const SLEEPS: &str = r#"
+/// Waits for the daemon.
+const READY: &str = r#"
+target=
 trap 'kill $daemon $target 2>/dev/null; wait $daemon; cat log >&2' EXIT
 answers() {
     case $location in
@@ -50,6 +54,10 @@ answers() {
     esac
 }
 for try in $(seq 300); do answers && break; sleep 0.1; done
+"#;
+
+/// A full sleep by each version.
+const SLEEPS: &str = r#"
 setpriv $owner -- sample-memory 64 7 <in >out &
 target=$!
 exec 3>in 4<out
@@ -72,6 +80,27 @@ sleep_and_wake 1
 sleep_and_wake 2 /tmp/memcr 2
 "#;
 
+/// A client in a pid namespace of its own, with a target there that has a small number.
+const INSIDE: &str = r#"
+unshare --pid --fork --kill-child setpriv $client -- sh -c '
+    setpriv $1 -- sample-memory 64 7 <in >out &
+    echo "number: $(test $! -lt 10 && echo small)"
+    echo "hidden: $(HIDDEN=1 python3 wire.py $0 1 100 $!)"
+    echo "checkpoint: $(python3 wire.py $0 1 100 $!)"
+    echo "hidden: $(HIDDEN=1 python3 wire.py $0 1 101 $!)"
+    echo "restore: $(python3 wire.py $0 1 101 $!)"
+    wait
+' "$location" "$owner" &
+target=$!
+exec 3>in 4<out
+read ready <&4
+echo check >&3
+read answer <&4
+echo "${answer% *}"
+exec 3>&-
+wait $target
+"#;
+
 /// One command line.
 struct Line<'a> {
     /// What the shell runs.
@@ -86,12 +115,17 @@ struct Line<'a> {
 impl Line<'_> {
     /// What came of it, and the daemon's log.
     fn run(&self) -> (String, String) {
+        self.run_with(SLEEPS)
+    }
+
+    /// The same with other clients than the usual.
+    fn run_with(&self, clients: &str) -> (String, String) {
         let scratch = Scratch::new();
         scratch.file("wire.py", WIRE);
         memcr_tests::scratch::set_mode(scratch.path(), 0o755);
         let Self { command, location, owner, client } = self;
         let names = format!("location='{location}'\nowner='{owner}'\nclient='{client}'\n");
-        let script = [MACHINE, &names, command, " >log 2>&1 &\ndaemon=$!\n", SLEEPS].concat();
+        let script = [MACHINE, &names, command, " >log 2>&1 &\ndaemon=$!\n", READY, clients].concat();
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--net", "--propagation", "private", "bash", "-c", &script, "bash"]);
         let output = unshare.arg(binaries::directory()).arg(scratch.path()).stdin(Stdio::null()).output();
@@ -194,4 +228,17 @@ fn over_a_port_a_user_may_act_on_its_own_process_and_on_no_other() {
     };
     assert_eq!(said, [denied(1), denied(2)].concat(), "{log}");
     assert!(log.contains("\"outcome\":\"denied\""), "{log}");
+}
+
+#[test]
+fn over_a_port_a_number_is_that_in_the_clients_own_pid_namespace_and_none_if_it_hides() {
+    let target = cast().target;
+    let owner = user(target.uid, target.gid, "--clear-groups");
+    let line = Line { command: "memcr -l 9000", location: "9000", owner, client: root() };
+    let (said, log) = line.run_with(INSIDE);
+    let mut lines: Vec<&str> = said.lines().collect();
+    // when the target answers is its own affair
+    lines.retain(|line| *line != "intact");
+    let expected = ["number: small", "hidden: -1", "checkpoint: 0", "hidden: -1", "restore: 0"];
+    assert_eq!((lines, said.contains("intact")), (expected.to_vec(), true), "{log}");
 }

@@ -8,7 +8,7 @@ use memcr_tests::procfs::Snapshot;
 use memcr_tests::scratch::{Scratch, set_mode};
 use memcr_tests::sockets::{self, assert_empty, daemon_with};
 use memcr_tests::target::Target;
-use memcr_tests::users::{cast, required};
+use memcr_tests::users::{User, cast, required};
 use memcr_tests::wait;
 use memcr_tests::watch::Watch;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -16,7 +16,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 fn sample() -> Target {
     Target::start(&cast().target, "sample-memory", &["4", "7", "2"])
@@ -162,6 +161,52 @@ fn checkpoint_with(
     outcome
 }
 
+/// A daemon whose parasites have their sockets in a directory, a target, and what that was like before.
+struct Scene {
+    directory: PathBuf,
+    daemon: Daemon,
+    target: Target,
+    before: Snapshot,
+    _scratch: Scratch,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::of(sample())
+    }
+
+    fn of(target: Target) -> Self {
+        let scratch = Scratch::new();
+        let directory = sockets::directory_of(&cast().target, &scratch);
+        let daemon = daemon_with(&directory).start();
+        let before = Snapshot::of(target.pid());
+        Self { directory, daemon, target, before, _scratch: scratch }
+    }
+
+    /// A checkpoint during which something happens at the socket before the worker connects.
+    #[track_caller]
+    fn checkpoint_with(&self, meanwhile: impl FnOnce(&Path)) -> Outcome {
+        checkpoint_with(&self.daemon, &self.target, || only_file(&self.directory), meanwhile)
+    }
+
+    /// How the directory is named in messages.
+    fn name(&self) -> String {
+        format!("directory {} (-S)", self.directory.display())
+    }
+
+    fn wake(&self) {
+        self.daemon.client().restore(self.target.pid()).expect_status(0);
+    }
+
+    /// The target is what it was, and nothing is left in the directory.
+    #[track_caller]
+    fn assert_as_before(&mut self, when: &str) {
+        self.target.assert_intact();
+        self.before.assert_same(&Snapshot::of(self.target.pid()), when);
+        assert_empty(&self.directory);
+    }
+}
+
 /// The only file in a directory.
 fn only_file(directory: &Path) -> PathBuf {
     let names = sockets::names(directory);
@@ -169,34 +214,27 @@ fn only_file(directory: &Path) -> PathBuf {
     directory.join(name)
 }
 
-/// Connects as a user who has nothing to do with it; keeps its connections until this is dropped.
-fn intrude(place: &str, count: usize) -> Target {
-    Target::start(&cast().stranger, "sample-intruder", &[place, &count.to_string()])
+/// Connects as this user; keeps its connections until this is dropped.
+fn intrude_as(user: &User, place: &Path, words: &[&str]) -> Target {
+    let place = place.to_str().expect("a path of ours is text");
+    Target::start(user, "sample-intruder", &[&[place], words].concat())
+}
+
+/// The same as a user who has nothing to do with it.
+fn intrude(place: &Path, words: &[&str]) -> Target {
+    intrude_as(&cast().stranger, place, words)
 }
 
 #[test]
 fn strangers_who_connect_first_are_turned_away_and_the_process_sleeps() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
-    let mut target = sample();
-    let before = Snapshot::of(target.pid());
+    let mut scene = Scene::new();
     let mut intruder = None;
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            let path = socket.to_str().expect("a path of ours is text");
-            intruder = Some(intrude(path, 100));
-        },
-    );
+    let outcome = scene.checkpoint_with(|socket| intruder = Some(intrude(socket, &["100"])));
     outcome.expect_status(0);
     assert_eq!(intruder.expect("somebody was there").fact("connected"), "100");
-    assert_empty(&directory);
-    daemon.client().restore(target.pid()).expect_status(0);
-    target.assert_intact();
-    before.assert_same(&Snapshot::of(target.pid()), "after strangers have connected");
+    assert_empty(&scene.directory);
+    scene.wake();
+    scene.assert_as_before("after strangers have connected");
 }
 
 #[test]
@@ -212,7 +250,7 @@ fn strangers_who_connect_to_an_abstract_name_first_are_turned_away_too() {
     };
     let mut intruder = None;
     let outcome = checkpoint_with(&daemon, &target, name, |name| {
-        intruder = Some(intrude(name.to_str().expect("a name of ours is text"), 100));
+        intruder = Some(intrude(name, &["100"]));
     });
     outcome.expect_status(0);
     assert_eq!(intruder.expect("somebody was there").fact("connected"), "100");
@@ -223,114 +261,63 @@ fn strangers_who_connect_to_an_abstract_name_first_are_turned_away_too() {
 
 #[test]
 fn somebody_of_the_daemons_own_user_without_the_token_is_turned_away() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
     // in a namespace of its own it sees the same of everybody outside: process 0 of user 65534
     let mut command = cast().target.command("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--"]);
     command.arg(binaries::path("sample-memory")).arg("4");
-    let mut target = Target::start_below(command);
-    let before = Snapshot::of(target.pid());
+    let mut scene = Scene::of(Target::start_below(command));
     let mut intruder = None;
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            let path = socket.to_str().expect("a path of ours is text");
-            intruder = Some(Target::start(&cast().daemon, "sample-intruder", &[path, "50"]));
-        },
-    );
-    outcome.expect_status(0);
+    let intrude = |socket: &Path| intruder = Some(intrude_as(&cast().daemon, socket, &["50"]));
+    scene.checkpoint_with(intrude).expect_status(0);
     assert_eq!(intruder.expect("somebody was there").fact("connected"), "50");
-    assert_empty(&directory);
-    daemon.client().restore(target.pid()).expect_status(0);
-    target.assert_intact();
-    before.assert_same(&Snapshot::of(target.pid()), "after strangers have connected");
+    assert_empty(&scene.directory);
+    scene.wake();
+    scene.assert_as_before("after strangers have connected");
 }
 
 #[test]
 fn strangers_who_leave_no_room_for_the_worker_are_named_as_the_reason() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
-    let mut target = sample();
-    let before = Snapshot::of(target.pid());
+    let mut scene = Scene::new();
     let mut intruder = None;
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            let path = socket.to_str().expect("a path of ours is text");
-            intruder = Some(intrude(path, 1000));
-        },
-    );
-    let name = format!("directory {} (-S)", directory.display());
-    outcome.expect_status(3).expect_words(&[&name, "others keep connecting", "let nobody else enter"]);
+    let outcome = scene.checkpoint_with(|socket| intruder = Some(intrude(socket, &["1000"])));
+    outcome.expect_status(3).expect_words(&[
+        &scene.name(),
+        "others keep connecting",
+        "let nobody else enter",
+    ]);
     let connected: u32 = intruder.expect("somebody was there").fact("connected").parse().expect("a number");
     assert!(connected < 1000, "there is room without end");
-    target.assert_intact();
-    before.assert_same(&Snapshot::of(target.pid()), "after strangers have filled the queue");
-    assert_empty(&directory);
+    scene.assert_as_before("after strangers have filled the queue");
 }
 
 #[test]
 fn strangers_whose_connections_take_long_to_close_hold_it_up_for_seconds_and_harm_nothing() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
-    let mut target = sample();
-    let before = Snapshot::of(target.pid());
+    let mut scene = Scene::new();
     let mut intruder = None;
-    let start = Instant::now();
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            let path = socket.to_str().expect("a path of ours is text");
-            intruder = Some(Target::start(&cast().stranger, "sample-intruder", &[path, "10", "slow"]));
-        },
-    );
+    // it has its answer within the bound of every wait
+    let outcome = scene.checkpoint_with(|socket| intruder = Some(intrude(socket, &["10", "slow"])));
     assert_eq!(intruder.expect("somebody was there").fact("connected"), "10");
-    // the time of one step, and a successor
-    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
     assert_ne!(outcome.status, 0, "nobody was held up: this shows nothing");
-    target.wait_until_awake();
-    target.assert_intact();
-    wait::until("no worker is left", || daemon.workers().is_empty());
-    before.assert_same(&Snapshot::of(target.pid()), "after strangers held it up");
-    assert_empty(&directory);
+    scene.target.wait_until_awake();
+    wait::until("no worker is left", || scene.daemon.workers().is_empty());
+    scene.assert_as_before("after strangers held it up");
 }
 
 #[test]
 fn somebody_who_listens_in_the_place_of_the_parasite_is_told_nothing() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
-    let mut target = sample();
-    let before = Snapshot::of(target.pid());
+    let mut scene = Scene::new();
     let mut listener = None;
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            std::fs::remove_file(socket).expect("root may");
-            listener = Some(listen_at(socket));
-        },
-    );
-    outcome.expect_status(3).expect_words(&["somebody else listens", &directory.display().to_string()]);
+    let outcome = scene.checkpoint_with(|socket| {
+        std::fs::remove_file(socket).expect("root may");
+        listener = Some(listen_at(socket));
+    });
+    outcome.expect_status(3).expect_words(&["somebody else listens", &scene.directory.display().to_string()]);
     let connected = nix::sys::socket::accept(listener.expect("it listens").as_raw_fd());
     let connected = connected.expect("the worker has connected");
     let mut bytes = [0; 64];
     let received = nix::sys::socket::recv(connected, &mut bytes, nix::sys::socket::MsgFlags::empty());
     assert_eq!(received, Ok(0), "it was told something");
-    target.assert_intact();
-    before.assert_same(&Snapshot::of(target.pid()), "after somebody took the place of its socket");
-    assert_empty(&directory);
+    scene.assert_as_before("after somebody took the place of its socket");
 }
 
 fn listen_at(path: &Path) -> OwnedFd {
@@ -344,24 +331,10 @@ fn listen_at(path: &Path) -> OwnedFd {
 
 #[test]
 fn a_socket_that_is_taken_away_is_refused_with_the_reason() {
-    let scratch = Scratch::new();
-    let directory = sockets::directory_of(&cast().target, &scratch);
-    let daemon = daemon_with(&directory).start();
-    let mut target = sample();
-    let before = Snapshot::of(target.pid());
-    let outcome = checkpoint_with(
-        &daemon,
-        &target,
-        || only_file(&directory),
-        |socket| {
-            std::fs::remove_file(socket).expect("root may");
-        },
-    );
-    let name = format!("directory {} (-S)", directory.display());
-    outcome.expect_status(3).expect_words(&[&name, "somebody may have taken it away"]);
-    target.assert_intact();
-    before.assert_same(&Snapshot::of(target.pid()), "after its socket was taken away");
-    assert_empty(&directory);
+    let mut scene = Scene::new();
+    let outcome = scene.checkpoint_with(|socket| std::fs::remove_file(socket).expect("root may"));
+    outcome.expect_status(3).expect_words(&[&scene.name(), "somebody may have taken it away"]);
+    scene.assert_as_before("after its socket was taken away");
 }
 
 #[test]

@@ -183,4 +183,11 @@ mod tests {
             assert_eq!((namespace.find(1), namespace.search(1)), (Some(*expected), Some(*expected)));
         }
     }
+
+    #[test]
+    fn a_namespace_below_ours_is_noticed() {
+        let inside = Inside::start(1);
+        let _ = inside.innermost(1);
+        assert!(!PidNamespace::of(Pid::this()).unwrap().has_everybody());
+    }
 }

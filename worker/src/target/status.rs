@@ -125,6 +125,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_process_of_a_namespace_is_known_by_any_of_its_threads() {
+        let status = |process, thread| {
+            let ids = format!("NStgid:\t{process}\nNSpid:\t{thread}\n");
+            let rest = "State:\tS\nTracerPid:\t0\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+            Status::parse(&(ids + rest)).unwrap().is_init
+        };
+        assert!(status("4711\t1", "4712\t2") && status("4711\t1", "4711\t1"));
+        assert!(!status("4711\t5", "4712\t1") && !status("4711", "4711"));
+    }
+
+    #[test]
     fn signals_that_are_blocked_are_not_deliverable() {
         let text = "Name:\tx\nState:\tt (tracing stop)\nTracerPid:\t9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n\
                     VmSize:\t 10 kB\nRssAnon:\t 3 kB\nSigPnd:\t0000000000000003\nShdPnd:\t0000000000000004\n\
