@@ -100,20 +100,21 @@ fn a_client_over_tcp_that_the_kernel_shows_as_nobody_may_nothing() {
 
 #[test]
 fn a_client_over_tcp_that_is_gone_before_it_is_named_is_nobody_on_record() {
-    use memcr_protocol::client::{ClientFrame, Request, VERSION};
-    use memcr_protocol::frame;
+    use memcr_protocol::client::CheckpointOptions;
+    use memcr_protocol::legacy::{Command, Request};
     use std::io::Write;
     let port = Rc::new(Port::reserve());
     let daemon = daemon_at(&port);
+    let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
     // all is there before the daemon looks at any of it
     daemon.signal(Signal::SIGSTOP);
     let mut stream = TcpStream::connect(loopbacks(port.number())[0]).expect("the kernel accepts it");
     let local = stream.local_addr().expect("an address").to_string();
-    let hello = ClientFrame::Hello { version: VERSION };
-    let list = ClientFrame::Request { id: 1, request: Request::List };
-    for message in [hello, list] {
-        stream.write_all(&frame::encode(&message).expect("it fits")).expect("there is room");
-    }
+    // of the original, whose clients are told nothing before they are named: an answer would reset the connection,
+    // of which the kernel knows nothing at all then
+    let options = CheckpointOptions::default();
+    let request = Request { command: Command::Checkpoint, pid: target.pid(), options };
+    stream.write_all(&request.encode().expect("it fits")).expect("there is room");
     drop(stream);
     daemon.signal(Signal::SIGCONT);
     let record = wait::until_some("its request is on record", wait::BOUND, || {
@@ -124,6 +125,7 @@ fn a_client_over_tcp_that_is_gone_before_it_is_named_is_nobody_on_record() {
     let about = &record["client"];
     assert!(about["uid"].is_null() && about["gid"].is_null() && about["groups"].is_null(), "{about}");
     assert_eq!((&about["pid"], &about["anonymous"]), (&0.into(), &false.into()));
+    target.assert_intact();
 }
 
 #[test]
