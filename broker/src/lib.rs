@@ -7,6 +7,7 @@
 //! | `confine` | giving them up |
 //! | `serve` | serving clients: the event loop |
 //! | `audit` | the record of every request |
+//! | `tools` | never: commands of an administrator beside the daemon |
 //!
 //! `service` and `one_shot` put these together, `sys` holds all `unsafe`. Nothing here reads or
 //! writes a target or an image: that is for the workers, which `memcr-worker` forks.
@@ -23,15 +24,25 @@ mod service;
 mod standard_error;
 mod startup;
 mod sys;
+mod tools;
 
 use cli::Arguments;
 use standard_error::StandardError;
 use std::process::ExitCode;
 use tracing::Level;
 
-/// Does what the command line asks for, and returns the exit status.
+/// Does what the command line of this process asks for, and returns the exit status.
 #[must_use]
-pub fn run(arguments: &Arguments) -> ExitCode {
+pub fn main() -> ExitCode {
+    let line: Vec<_> = std::env::args_os().collect();
+    tools::run(&line).unwrap_or_else(|| match cli::parse() {
+        Ok(arguments) => run(&arguments),
+        Err(status) => status,
+    })
+}
+
+/// Does what the command line of the daemon asks for, and returns the exit status.
+fn run(arguments: &Arguments) -> ExitCode {
     sys::descriptors::close_inherited();
     start_log(arguments);
     let outcome = match arguments.pid {

@@ -221,14 +221,17 @@ impl Arguments {
 /// # Errors
 /// The exit status, when there is nothing to do; what was to be said is said.
 pub fn parse() -> Result<Arguments, ExitCode> {
-    parse_from(std::env::args_os()).map_err(|error| {
-        // nothing can be done when even this can't be written
-        let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        }
-    })
+    parse_from(std::env::args_os()).map_err(|error| refuse(&error))
+}
+
+/// Says what there is to say instead of doing anything: an error of usage, help, the version. The exit status.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    // nothing can be done when even this can't be written
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn parse_from(line: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
