@@ -17,6 +17,8 @@ mod audit;
 pub mod cli;
 mod confine;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod one_shot;
 mod render;
 mod serve;

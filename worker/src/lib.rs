@@ -9,6 +9,8 @@ mod arch;
 mod channel;
 mod confine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod image;
 mod job;

@@ -19,6 +19,8 @@ mod clients;
 pub(crate) mod closer;
 mod connection;
 mod event_loop;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod input;
 mod legacy;
 mod lookups;

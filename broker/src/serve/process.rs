@@ -122,6 +122,20 @@ fn read_text(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// What must hold whatever a text of /proc holds; see `crate::fuzzing`.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_everything(text: &str) {
+    if let Named::Process(pid) = named_in(text) {
+        assert!(pid > 0);
+    }
+    // what stands before the last parenthesis is the program's, and counts for nothing
+    let fields = text.rsplit_once(')').map(|(_, fields)| format!("1 (x){fields}"));
+    assert_eq!(fields.as_deref().and_then(start_time), start_time(text));
+    let cgroup = cgroup_path(text);
+    assert!(!cgroup.contains('\n') && text.contains(&cgroup));
+    let _ = (ids(text, "Uid:"), tracer(text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::client::ClientFrame;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<ClientFrame>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("client_frame", bytes));

@@ -2,6 +2,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::deposit::Deposit;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<Deposit>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("deposit", bytes));

@@ -2,6 +2,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::launcher::Job;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<Job>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("job", bytes));

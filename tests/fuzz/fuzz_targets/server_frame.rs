@@ -1,7 +1,6 @@
-//! What a daemon sends to a client.
+//! What the broker answers.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::client::ServerFrame;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<ServerFrame>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("server_frame", bytes));

@@ -1,7 +1,6 @@
-//! What a broker sends to a worker.
+//! What the broker sends to a worker.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::worker::WorkerCommand;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<WorkerCommand>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("worker_command", bytes));

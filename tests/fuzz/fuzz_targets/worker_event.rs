@@ -2,6 +2,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memcr_protocol::worker::WorkerEvent;
 
-fuzz_target!(|bytes: &[u8]| memcr_fuzz::frame::<WorkerEvent>(bytes));
+fuzz_target!(|bytes: &[u8]| memcr_fuzz::run("worker_event", bytes));

@@ -22,9 +22,11 @@ mod trailer;
 mod writer;
 mod zero;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod round_trip_tests;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod sample;
 #[cfg(test)]
 mod tamper_tests;

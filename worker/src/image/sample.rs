@@ -1,4 +1,5 @@
-//! Images and files for the tests of this module.
+//! Images and files for the tests of this module, and its fuzz targets.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use super::{
     BootId, FrameBuffer, Header, Image, ImageError, ImageFile, ImageWriter, Index, IndexBuilder, Key,
@@ -17,10 +18,12 @@ pub(super) const CIPHERS: [Cipher; 4] =
 
 pub(super) const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
 
+#[cfg(test)]
 pub(super) fn header() -> Header {
     header_of(Cipher::default(), Compression::Lz4, false)
 }
 
+#[cfg(test)]
 pub(super) fn stored_header() -> Header {
     header_of(Cipher::default(), Compression::None, false)
 }

@@ -184,6 +184,14 @@ fn parse(bytes: &[u8]) -> Result<Answer, Errno> {
     }
 }
 
+/// Whatever an answer holds, it is read or refused; see `crate::fuzzing`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_answer(bytes: &[u8]) {
+    if let Ok((_, Ok(Some(socket)))) = parse(bytes) {
+        assert!(socket.inode != 0 || !socket.is_held());
+    }
+}
+
 /// An inet_diag_msg.
 fn tcp_socket(body: &[u8]) -> Result<TcpSocket, Errno> {
     if body.len() < ANSWER {

@@ -20,7 +20,12 @@ pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid> {
         let cause = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         Error::System { operation: "reading", object: path, cause }
     })?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
+    pid_in(&text)
+}
+
+/// The same from the text of its fdinfo.
+pub(super) fn pid_in(fdinfo: &str) -> Result<Pid> {
+    let pid = fdinfo.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
     match pid {
         None => Err(Error::Protocol("the client's descriptor of the target is no pidfd".into())),
         Some(pid) if pid <= 0 => Err(Error::NoSuchProcess { pid }),
@@ -52,7 +57,7 @@ pub(crate) fn executable(directory: &ProcDirectory) -> String {
 }
 
 /// Path in the version 2 hierarchy, else in systemd's named one, else in the first.
-fn cgroup(text: &str) -> String {
+pub(super) fn cgroup(text: &str) -> String {
     let path_of = |line: &str, prefix: &str| line.strip_prefix(prefix).map(str::to_owned);
     let unified = text.lines().find_map(|line| path_of(line, "0::")).filter(|path| path != "/");
     let named = || text.lines().find_map(|line| path_of(line.split_once(':')?.1, "name=systemd:"));

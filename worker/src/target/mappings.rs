@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::target::refusals::RING;
 use nix::errno::Errno;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _};
+use std::io::{BufRead, BufReader, Seek as _};
 
 /// One mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,22 +128,29 @@ impl Mapping {
 
 /// Reads all mappings from the start of an open smaps file.
 pub(crate) fn read(smaps: &File) -> Result<Vec<Mapping>> {
-    let failed = |error: std::io::Error| Error::System {
-        operation: "reading",
-        object: "the target's smaps".into(),
-        cause: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
-    };
     let mut file = smaps;
-    file.rewind().map_err(failed)?;
+    file.rewind().map_err(|error| failed(&error))?;
+    read_from(BufReader::with_capacity(64 * 1024, file))
+}
+
+/// The same from any text.
+pub(super) fn read_from(mut reader: impl BufRead) -> Result<Vec<Mapping>> {
     let mut mappings = Vec::new();
-    let mut reader = BufReader::with_capacity(64 * 1024, file);
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+        if reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? == 0 {
             return Ok(mappings);
         }
         parse_line(&line, &mut mappings)?;
+    }
+}
+
+fn failed(error: &std::io::Error) -> Error {
+    Error::System {
+        operation: "reading",
+        object: "the target's smaps".into(),
+        cause: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod clients;
 pub(crate) mod facts;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod mappings;
 pub(crate) mod namespaces;
 pub(crate) mod numbers;

@@ -81,8 +81,12 @@ impl PidNamespace {
 
 /// Its numbers, from that in our namespace down to its own.
 fn numbers_of(directory: &ProcDirectory) -> Result<Vec<i32>> {
-    let text = directory.text("status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers_in(&directory.text("status")?)
+}
+
+/// The same from the text of its status.
+pub(super) fn numbers_in(status: &str) -> Result<Vec<i32>> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let numbers = line.and_then(|line| line.split_whitespace().map(|word| word.parse().ok()).collect());
     numbers.ok_or_else(|| Error::Unsupported("this kernel's /proc/PID/status lacks NSpid".into()))
 }

@@ -57,7 +57,7 @@ fn has_userfaultfd(thread: &ProcDirectory) -> Result<bool> {
 }
 
 /// Whether an fdinfo text is that of a userfaultfd.
-fn is_userfaultfd(fdinfo: &str) -> bool {
+pub(super) fn is_userfaultfd(fdinfo: &str) -> bool {
     let has = |name| fdinfo.lines().any(|line| line.starts_with(name));
     has("API:") && has("total:")
 }

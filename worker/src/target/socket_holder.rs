@@ -74,11 +74,11 @@ fn has(directory: &ProcDirectory, socket: Socket, deadline: Instant) -> bool {
     })
 }
 
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
-fn groups(status: &str) -> Vec<u32> {
+pub(super) fn groups(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
     line.split_ascii_whitespace().filter_map(|group| group.parse().ok()).collect()
 }
