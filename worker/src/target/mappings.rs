@@ -199,7 +199,8 @@ fn parse_field(text: &str, mapping: &mut Mapping) {
     match key {
         "Anonymous" | "Swap" => {
             let kibibytes = value.trim().split(' ').next().and_then(|number| number.parse::<u64>().ok());
-            mapping.anonymous += kibibytes.unwrap_or(0) * 1024;
+            let bytes = kibibytes.unwrap_or(0).saturating_mul(1024);
+            mapping.anonymous = mapping.anonymous.saturating_add(bytes);
         }
         "VmFlags" => {
             let flags = value.split_ascii_whitespace().filter_map(|flag| flag.as_bytes().try_into().ok());

@@ -48,7 +48,7 @@ impl Status {
         let kibibytes = |name| {
             field(name)
                 .and_then(|value| value.split(' ').next()?.parse::<u64>().ok())
-                .map_or(0, |kib| kib * 1024)
+                .map_or(0, |kib| kib.saturating_mul(1024))
         };
         let signals = |name| field(name).and_then(|value| u64::from_str_radix(value, 16).ok()).unwrap_or(0);
         Some(Self {
