@@ -76,6 +76,9 @@ pub enum BrokerError {
         /// Path as it was given.
         path: String,
     },
+    /// What a service manager passed can't be used.
+    #[error("socket of the service manager (LISTEN_FDS): {0}")]
+    Activation(String),
     /// The user, group or way of starting can't be used.
     #[error("{0}")]
     Identity(String),
@@ -130,6 +133,7 @@ impl BrokerError {
             | Self::ForeignLink { .. }
             | Self::TooManyLinks { .. }
             | Self::Unsuitable { .. }
+            | Self::Activation(_)
             | Self::Identity(_)
             | Self::Policy { .. } => 1,
         }

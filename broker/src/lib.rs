@@ -30,6 +30,7 @@ mod tools;
 
 use cli::Arguments;
 use standard_error::StandardError;
+use startup::activation::Passed;
 use std::process::ExitCode;
 use tracing::Level;
 
@@ -45,11 +46,12 @@ pub fn main() -> ExitCode {
 
 /// Does what the command line of the daemon asks for, and returns the exit status.
 fn run(arguments: &Arguments) -> ExitCode {
-    sys::descriptors::close_inherited();
+    let passed = Passed::from_environment();
+    sys::descriptors::close_inherited(passed.count());
     start_log(arguments);
     let outcome = match arguments.pid {
-        Some(pid) => one_shot::run(pid, arguments),
-        None => service::run(arguments),
+        Some(pid) => one_shot::run(pid, arguments, passed),
+        None => service::run(arguments, passed),
     };
     outcome.unwrap_or_else(|error| {
         render::failure(&error);

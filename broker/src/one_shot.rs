@@ -9,6 +9,7 @@ use crate::render::{Renderer, failure, note};
 use crate::serve::{Server, Turn};
 use crate::service::confined;
 use crate::startup;
+use crate::startup::activation::Passed;
 use crate::sys::descriptors::{receive, send};
 use crate::sys::process::open_pidfd;
 use memcr_protocol::client::{
@@ -35,7 +36,7 @@ const RESTORE: u32 = 2;
 ///
 /// # Errors
 /// [`BrokerError`] when it can't start, or can't go on; the target is woken by its worker then.
-pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerError> {
+pub(crate) fn run(pid: i32, arguments: &Arguments, passed: Passed) -> Result<ExitCode, BrokerError> {
     let pidfd = match open_pidfd(pid) {
         Ok(pidfd) => pidfd,
         Err(cause) => {
@@ -49,7 +50,7 @@ pub(crate) fn run(pid: i32, arguments: &Arguments) -> Result<ExitCode, BrokerErr
     let copy =
         |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().attempt("duplicate", "a descriptor");
     let within = (copy(ours.as_fd())?, copy(pidfd.as_fd())?);
-    let foundation = startup::lay(arguments, Some(within))?;
+    let foundation = startup::lay(arguments, passed, Some(within))?;
     let mut server = confined(foundation, Mode::OneShot)?;
     server.adopt(ours)?;
     server.watch_outside(&socket, ANSWERS)?;

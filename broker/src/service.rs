@@ -5,6 +5,7 @@ use crate::confine::{self, Enforcement, Mode};
 use crate::error::BrokerError;
 use crate::serve::closer::Closer;
 use crate::serve::{Announcement, Server, Turn};
+use crate::startup::activation::Passed;
 use crate::startup::listener::Listener;
 use crate::startup::{self, Foundation};
 use memcr_protocol::code::Code;
@@ -15,8 +16,8 @@ use tracing::{info, warn};
 ///
 /// # Errors
 /// [`BrokerError`] when it can't start, or can't go on; every sleeper is woken by its worker then.
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, BrokerError> {
-    let foundation = startup::lay(arguments, None)?;
+pub(crate) fn run(arguments: &Arguments, passed: Passed) -> Result<ExitCode, BrokerError> {
+    let foundation = startup::lay(arguments, passed, None)?;
     let mut server = confined(foundation, Mode::Serve)?;
     while !server.has_ended() {
         if server.turn()?.contains(&Turn::Signal) {

@@ -96,7 +96,7 @@ impl Listener {
     /// The directory of the socket; removing the socket needs it.
     pub(crate) fn parent(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Path(listener) => Some(listener.parent.as_fd()),
+            Self::Path(listener) => listener.own.as_ref().map(|own| own.parent.as_fd()),
             Self::Ports(_) => None,
         }
     }
@@ -114,9 +114,16 @@ impl Listener {
 #[derive(Debug)]
 pub(crate) struct PathListener {
     socket: UnixListener,
+    path: PathBuf,
+    /// Unless a service manager made it, and keeps it.
+    own: Option<OwnName>,
+}
+
+/// The name of a socket that was made here, to be removed at the end.
+#[derive(Debug)]
+struct OwnName {
     parent: OwnedFd,
     name: OsString,
-    path: PathBuf,
     inode: (libc::dev_t, libc::ino_t),
 }
 
@@ -142,12 +149,28 @@ impl PathListener {
         bound.attempt_at("bind", place)?;
         let status = give(&parent, &name, group, identity).attempt_at("give away", place)?;
         let inode = (status.st_dev, status.st_ino);
-        Ok(Self { socket: socket.into(), parent, name, path: path.to_owned(), inode })
+        let own = Some(OwnName { parent, name, inode });
+        Ok(Self { socket: socket.into(), path: path.to_owned(), own })
+    }
+
+    /// A socket that a service manager made, which decides on its mode and group, and keeps its name. Workers know clients
+    /// by the address where they were accepted, so that must be `path`.
+    ///
+    /// # Errors
+    /// [`BrokerError`] if it has another address.
+    pub(crate) fn given(socket: UnixListener, path: &Path) -> Result<Self, BrokerError> {
+        let address = socket.local_addr().attempt("look at", "the socket of the service manager")?;
+        if address.as_pathname() != Some(path) {
+            let found = address.as_pathname().map_or("no path".into(), |path| path.display().to_string());
+            return Err(BrokerError::Activation(format!("it is at {found}, and -l says {}", path.display())));
+        }
+        socket.set_nonblocking(true).attempt("use", "the socket of the service manager")?;
+        Ok(Self { socket, path: path.to_owned(), own: None })
     }
 
     /// Listens, as whoever this process is now: to clients, and on the sockets that they connected, the
     /// kernel names the one who called listen(2). It must never be root, since a captured broker could
-    /// pass such a socket for a client of root's.
+    /// pass such a socket for a client of root's. A service manager has called it already: the last call counts.
     ///
     /// # Errors
     /// [`BrokerError`] when the kernel refuses.
@@ -162,8 +185,9 @@ impl PathListener {
 
     /// Closes the socket and removes its name, if it is still ours and the directory allows it.
     fn remove(self) {
-        let Self { socket, parent, name, path, inode } = self;
+        let Self { socket, path, own } = self;
         drop(socket);
+        let Some(OwnName { parent, name, inode }) = own else { return };
         match fstatat(&parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(status) if (status.st_dev, status.st_ino) == inode => {
                 if let Err(cause) = unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
@@ -326,6 +350,21 @@ mod tests {
             assert!(refused.to_string().contains("another user"), "{refused}");
             lchown(&path, Some(0), None).unwrap();
         }
+    }
+
+    #[test]
+    fn a_socket_of_a_service_manager_keeps_its_name_and_must_be_at_the_path_that_was_given() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let socket = || UnixListener::bind(&path).unwrap();
+        let refused = PathListener::given(socket(), Path::new("/elsewhere")).unwrap_err();
+        assert!(matches!(refused, BrokerError::Activation(_)), "{refused}");
+        fs::remove_file(&path).unwrap();
+        let listener = PathListener::given(socket(), &path).unwrap();
+        assert!(Listener::Path(listener).parent().is_none());
+        fs::remove_file(&path).unwrap();
+        PathListener::given(socket(), &path).unwrap().remove();
+        assert!(path.exists());
     }
 
     #[test]

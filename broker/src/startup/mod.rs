@@ -1,5 +1,6 @@
 //! Everything that is done while there still are privileges.
 
+pub(crate) mod activation;
 pub(crate) mod directories;
 pub(crate) mod identity;
 pub(crate) mod launcher;
@@ -12,6 +13,7 @@ pub(crate) mod ports;
 use crate::audit::log::AuditLog;
 use crate::cli::Arguments;
 use crate::error::{Attempt, BrokerError};
+use activation::Passed;
 use directories::ImageDirectories;
 use identity::Identity;
 use launcher::{ClientSource, Endowment, Launcher};
@@ -60,13 +62,14 @@ pub(crate) struct Foundation {
 }
 
 /// Opens and starts everything, in an order in which what fails most often and costs least comes
-/// first, and clients can connect only when all else is there. `within` are socket and target of the client that
-/// there is instead of a listener.
+/// first, and clients can connect only when all else is there. `passed` is what a service manager passed; `within` are
+/// socket and target of the client that there is instead of a listener.
 ///
 /// # Errors
 /// The first [`BrokerError`].
 pub(crate) fn lay(
     arguments: &Arguments,
+    passed: Passed,
     within: Option<(OwnedFd, OwnedFd)>,
 ) -> Result<Foundation, BrokerError> {
     arguments.remarks().iter().for_each(|remark| warn!("{remark}"));
@@ -87,6 +90,13 @@ pub(crate) fn lay(
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
     let image = ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum };
     let path = arguments.listen_path();
+    let given = match path {
+        Some(path) => passed.listener()?.map(|socket| PathListener::given(socket, path)).transpose()?,
+        None => {
+            passed.none()?;
+            None
+        }
+    };
     let clients = match (within, &ports) {
         (Some((socket, target)), _) => ClientSource::Within(socket, target),
         (None, Some(ports)) => ClientSource::Ports(ports.addresses().to_vec()),
@@ -105,7 +115,10 @@ pub(crate) fn lay(
     };
     let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
     let listener = match path {
-        Some(path) => Some(Listener::Path(PathListener::bind(path, listen_group, &identity)?)),
+        Some(path) => Some(Listener::Path(match given {
+            Some(given) => given,
+            None => PathListener::bind(path, listen_group, &identity)?,
+        })),
         None => ports.map(Listener::Ports),
     };
     let service_manager = ServiceManager::from_environment();

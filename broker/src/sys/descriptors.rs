@@ -188,14 +188,16 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     }
 }
 
-/// Closes everything above the standard three that whoever started us left open.
+/// Closes everything above the standard three that whoever started us left open, but for the first so many, which
+/// are sockets of a service manager.
 ///
 /// To be called before anything is opened. A kernel without close_range(2) (before 5.9) leaves them; the
 /// launcher still gets none of them.
-pub(crate) fn close_inherited() {
-    // SAFETY: nothing in this process owns a descriptor above 2 yet, so none is closed under an owner.
+pub(crate) fn close_inherited(but: usize) {
+    let first = u32::try_from(but).unwrap_or(u32::MAX).saturating_add(3);
+    // SAFETY: nothing in this process owns a descriptor from there on yet, so none is closed under an owner.
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32);
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32);
     }
 }
 
