@@ -1,14 +1,18 @@
 //! What reads bytes of others, as functions of those bytes: for the fuzz targets (tests/fuzz), and for the test here
 //! that replays their corpora. Each says what must hold whatever the bytes are. In no ordinary build.
 
+use crate::audit::verify;
 use crate::serve::fuzzing as serve;
 
 /// A fuzz target: its name, and what it does with some bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of this crate.
-pub const TARGETS: &[Target] =
-    &[("client_stream", serve::client_stream), ("public_facts", serve::public_facts)];
+pub const TARGETS: &[Target] = &[
+    ("audit_log", verify::read_anything),
+    ("client_stream", serve::client_stream),
+    ("public_facts", serve::public_facts),
+];
 
 /// Runs the target with this name.
 ///

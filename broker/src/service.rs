@@ -49,7 +49,11 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
         guard: if foundation.full_guard { "full" } else { "exit-kill" },
         landlock: landlock.name(),
     };
-    let restricted = confine::restrict(&foundation.identity, listener.and_then(Listener::parent))?;
+    let restricted = confine::restrict(
+        &foundation.identity,
+        listener.and_then(Listener::parent),
+        foundation.audit.directory(),
+    )?;
     let announcement = announcement(restricted.landlock);
     if let Some(listener) = listener {
         listener.listen()?;
@@ -57,9 +61,9 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
     // a thread takes over what this one has given up, and can't be started once the filter is there
     let closer = Closer::start()?;
     let mut server = Server::new(foundation, closer)?;
-    restricted.seal(mode)?;
+    restricted.seal(mode, server.reopens_its_audit_log())?;
     report(&announcement);
-    server.announce(&announcement);
+    server.announce(&announcement)?;
     Ok(server)
 }
 

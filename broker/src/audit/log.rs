@@ -1,17 +1,17 @@
 //! Where records go: a file opened before privileges were dropped, or standard error.
 
+use super::chain::{End, Link};
+use super::escape;
+use super::file::LogFile;
 use super::record::{Event, Gap, Record, SCHEMA};
-use crate::error::{Attempt, BrokerError};
+use crate::error::BrokerError;
 use crate::standard_error::StandardError;
 use crate::startup::identity::Identity;
-use crate::startup::paths::{Place, Purpose, is, open_parent};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
-use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::SystemTime;
-use tracing::error;
+use tracing::{error, info, warn};
 
 /// Back to the start of the line, and all of it erased (ECMA-48).
 const CLEAR_LINE: &[u8] = b"\r\x1b[K";
@@ -20,15 +20,19 @@ const CLEAR_LINE: &[u8] = b"\r\x1b[K";
 #[derive(Debug)]
 pub(crate) struct AuditLog {
     sink: Sink,
+    /// Where the next record is hung up.
+    next: Link,
     missed: u64,
     /// The last write may have left half a line.
     torn: bool,
+    /// Whether nothing may be done without a record.
+    required: bool,
 }
 
 #[derive(Debug)]
 enum Sink {
     StandardError,
-    File(File),
+    File(LogFile),
     /// One shot on a terminal, where a progress bar may stand on the line.
     Terminal,
 }
@@ -36,60 +40,99 @@ enum Sink {
 impl AuditLog {
     /// Records go to standard error.
     pub(crate) fn standard_error() -> Self {
-        Self::to(Sink::StandardError)
+        Self::to(Sink::StandardError, Link::FIRST, false)
     }
 
     /// Records go to standard error, a terminal: each on a line of its own, whatever was drawn there.
     pub(crate) fn terminal() -> Self {
-        Self::to(Sink::Terminal)
+        Self::to(Sink::Terminal, Link::FIRST, false)
     }
 
-    /// Records are appended to the file at `path`, which is made with mode 0600.
+    /// Records are appended to the file at `path`, which is made with mode 0600, and hung up on its last one.
     ///
     /// # Errors
     /// [`BrokerError`] when it can't be opened, or a stranger could read or change it.
     pub(crate) fn append_to(path: &Path, identity: &Identity) -> Result<Self, BrokerError> {
-        let place = Place { purpose: Purpose::AuditLog, path };
-        let (parent, name) = open_parent(place)?;
-        // NONBLOCK: a named pipe without a reader must not stop us here
-        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY;
-        let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = openat(&parent, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .attempt_at("open", place)?;
-        let status = fstat(&file).attempt_at("look at", place)?;
-        let ours = identity.may_have_left(status.st_uid) || status.st_uid == nix::unistd::geteuid().as_raw();
-        // a device (/dev/null, a terminal) is what it is, whoever may write to it
-        let device = is(&status, SFlag::S_IFCHR);
-        if !device && (!ours || status.st_mode & 0o022 != 0 || status.st_nlink != 1) {
-            return Err(BrokerError::Unsuitable {
-                path: place.to_string(),
-                reason: format!(
-                    "it must belong to root or to the daemon's user, have one name, and be writable by its owner only: name another, or change that (it is user {}'s, mode {:o}, {} names)",
-                    status.st_uid,
-                    status.st_mode & 0o7777,
-                    status.st_nlink
-                ),
-            });
+        let (file, End { link, torn }) = LogFile::open(path, identity)?;
+        if link.is_none() {
+            warn!(
+                "the last line of the audit log {} is no record: a new chain begins, and `memcr audit verify` will say so",
+                path.display()
+            );
         }
-        Ok(Self::to(Sink::File(File::from(file))))
+        Ok(Self::to(Sink::File(file), link.unwrap_or(Link::FIRST), torn))
     }
 
-    fn to(sink: Sink) -> Self {
-        Self { sink, missed: 0, torn: false }
+    fn to(sink: Sink, next: Link, torn: bool) -> Self {
+        Self { sink, next, missed: 0, torn, required: false }
+    }
+
+    /// Nothing is to be done without a record.
+    pub(crate) fn require(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Whether nothing is to be done without a record.
+    pub(crate) fn is_required(&self) -> bool {
+        self.required
+    }
+
+    /// Whether there is half a line at its end, which the next record should say.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// The directory in which the file can be opened anew.
+    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::File(file) => file.directory(),
+            Sink::StandardError | Sink::Terminal => None,
+        }
+    }
+
+    /// Opens the file anew by its name, since the old one was renamed (rotated). If that can't be, the old one is
+    /// written on. Why not.
+    pub(crate) fn reopen(&mut self) -> Option<String> {
+        let Sink::File(file) = &mut self.sink else {
+            return Some("it is no file (--audit-log)".into());
+        };
+        match file.reopen() {
+            Ok(()) => {
+                info!("the audit log was opened anew");
+                None
+            }
+            Err(reason) => {
+                error!("the audit log could not be opened anew, and goes on in the same file: {reason}");
+                Some(reason)
+            }
+        }
+    }
+
+    /// Writes a record. That it could not be written is said in the operational log, and by a later record.
+    pub(crate) fn record(&mut self, event: Event<'_>) {
+        let _ = self.write(event);
     }
 
     /// Writes a record. What can't be written is said in the operational log, and counted in a later record.
-    pub(crate) fn write(&mut self, event: Event<'_>) {
-        if self.missed > 0 {
-            let gap = Event::Gap(Gap { missed: self.missed });
-            if self.write_line(gap).is_ok() {
-                self.missed = 0;
-            }
-        }
-        if let Err(cause) = self.write_line(event) {
+    ///
+    /// # Errors
+    /// What was said. Whoever may do nothing without a record heeds it; the others need not.
+    pub(crate) fn write(&mut self, event: Event<'_>) -> io::Result<()> {
+        let written = self.write_gap().and_then(|()| self.write_line(event));
+        if let Err(cause) = &written {
             self.missed += 1;
             error!("write the audit log: {cause}; {} records are missing", self.missed);
         }
+        written
+    }
+
+    fn write_gap(&mut self) -> io::Result<()> {
+        if self.missed > 0 {
+            self.write_line(Event::Gap(Gap { missed: self.missed, torn: self.torn }))?;
+            self.missed = 0;
+        }
+        Ok(())
     }
 
     fn write_line(&mut self, event: Event<'_>) -> io::Result<()> {
@@ -101,13 +144,22 @@ impl AuditLog {
         if self.torn {
             line.push(b'\n');
         }
-        serde_json::to_writer(&mut line, &Record { schema: SCHEMA, time, event })?;
+        let begin = line.len();
+        let Link { sequence, previous } = self.next;
+        escape::write(
+            &mut line,
+            &Record { schema: SCHEMA, sequence, previous: previous.to_string(), time, event },
+        )?;
+        let next = Link::after(sequence, line.get(begin..).unwrap_or_default());
         line.push(b'\n');
         let written = match &mut self.sink {
             Sink::StandardError | Sink::Terminal => StandardError.write_all(&line),
             Sink::File(file) => file.write_all(&line),
         };
         self.torn = written.is_err();
+        if written.is_ok() {
+            self.next = next;
+        }
         written
     }
 }
@@ -116,8 +168,10 @@ impl AuditLog {
 mod tests {
     use super::*;
     use crate::audit::record::Stop;
+    use crate::audit::verify::Verifier;
+    use nix::sys::stat::Mode;
     use nix::unistd::{getegid, geteuid};
-    use std::fs::{self, Permissions};
+    use std::fs::{self, File, Permissions};
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
     fn user() -> Identity {
@@ -129,8 +183,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("audit");
         let mut log = AuditLog::append_to(&path, &user()).unwrap();
-        log.write(Event::Stop(Stop { reason: "new\nline \"quoted\" \u{1b}[2J" }));
-        log.write(Event::Stop(Stop { reason: "second" }));
+        log.record(Event::Stop(Stop { reason: "new\nline \"quoted\" \u{1b}[2J" }));
+        log.record(Event::Stop(Stop { reason: "second" }));
         let text = fs::read_to_string(&path).unwrap();
         let records: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -176,10 +230,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("audit");
         let mut log = AuditLog::append_to(&path, &user()).unwrap();
-        let good = std::mem::replace(&mut log.sink, Sink::File(File::open(&path).unwrap()));
-        log.write(Event::Stop(Stop { reason: "lost" }));
+        let good = std::mem::replace(&mut log.sink, Sink::File(LogFile::of(File::open(&path).unwrap())));
+        log.record(Event::Stop(Stop { reason: "lost" }));
         log.sink = good;
-        log.write(Event::Stop(Stop { reason: "kept" }));
+        log.record(Event::Stop(Stop { reason: "kept" }));
         let text = fs::read_to_string(&path).unwrap();
         let records: Vec<serde_json::Value> = text
             .lines()
@@ -188,5 +242,57 @@ mod tests {
             .collect();
         assert_eq!((&records[0]["event"], &records[0]["missed"]), (&"gap".into(), &1.into()));
         assert_eq!(records[1]["reason"], "kept");
+    }
+
+    fn verify(files: &[&Path]) -> Vec<String> {
+        let mut verifier = Verifier::new(false);
+        for file in files {
+            verifier.read("log", fs::read(file).unwrap().as_slice());
+        }
+        verifier.finish(None).1.into_iter().map(|problem| problem.reason).collect()
+    }
+
+    #[test]
+    fn the_chain_goes_on_over_restarts_failures_and_rotation() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, old) = (place.path().join("audit"), place.path().join("audit.1"));
+        let stop = || Event::Stop(Stop { reason: "x" });
+        let mut log = AuditLog::append_to(&path, &user()).unwrap();
+        log.record(stop());
+        drop(log);
+        // half a line, as a crash or a full disk leaves it
+        Write::write_all(&mut File::options().append(true).open(&path).unwrap(), b"{\"schema\":1").unwrap();
+        let mut log = AuditLog::append_to(&path, &user()).unwrap();
+        assert!(log.is_torn());
+        log.record(Event::Gap(Gap { missed: 0, torn: log.torn }));
+        log.record(stop());
+        fs::rename(&path, &old).unwrap();
+        log.record(stop());
+        assert_eq!(log.reopen(), None);
+        log.record(stop());
+        assert_eq!(verify(&[&old, &path]), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_a_stranger_put_in_its_place_is_not_opened_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit");
+        let mut log = AuditLog::append_to(&path, &user()).unwrap();
+        for trap in ["link", "open", "directory"] {
+            fs::rename(&path, place.path().join(format!("old-{trap}"))).unwrap();
+            match trap {
+                "link" => std::os::unix::fs::symlink("/etc/passwd", &path).unwrap(),
+                "open" => {
+                    fs::write(&path, "").unwrap();
+                    fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+                }
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            assert!(log.reopen().is_some(), "{trap}");
+        }
+        log.record(Event::Stop(Stop { reason: "kept" }));
+        assert!(fs::read_to_string(place.path().join("old-link")).unwrap().contains("kept"));
     }
 }

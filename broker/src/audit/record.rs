@@ -14,6 +14,10 @@ pub(crate) const SCHEMA: u32 = 1;
 #[derive(Debug, Serialize)]
 pub(crate) struct Record<'a> {
     pub(crate) schema: u32,
+    /// Number of the record in this log.
+    pub(crate) sequence: u64,
+    /// SHA-256 of the line before it, in hexadecimal.
+    pub(crate) previous: String,
     /// RFC 3339, UTC, microseconds.
     pub(crate) time: String,
     #[serde(flatten)]
@@ -28,6 +32,8 @@ pub(crate) enum Event<'a> {
     Start(Start<'a>),
     /// The daemon ends.
     Stop(Stop<'a>),
+    /// A client's request is about to be set about, with `--audit-required`.
+    RequestBegun(Begun<'a>),
     /// A client's request was answered.
     Request(Box<Request<'a>>),
     /// A client broke the protocol and was disconnected.
@@ -44,10 +50,16 @@ pub(crate) enum Event<'a> {
     WorkerReplaced(WorkerReplaced<'a>),
     /// Records before this one could not be written.
     Gap(Gap),
+    /// The log was opened anew, or should have been.
+    LogReopened(Reopened<'a>),
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Start<'a> {
+    /// Whether there may be half a line before this one, which an earlier daemon left.
+    pub(crate) torn: bool,
+    /// Whether no request is served whose record can't be written.
+    pub(crate) audit_required: bool,
     pub(crate) version: &'static str,
     pub(crate) protocol: u16,
     pub(crate) pid: u32,
@@ -246,4 +258,21 @@ pub(crate) struct WorkerReplaced<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Gap {
     pub(crate) missed: u64,
+    /// Whether there may be half a line before this one.
+    pub(crate) torn: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Begun<'a> {
+    pub(crate) request: u64,
+    pub(crate) client: Client<'a>,
+    pub(crate) wire: Wire,
+    pub(crate) action: &'static str,
+    pub(crate) target: Target<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Reopened<'a> {
+    /// Why it could not be, and the same file is written on; null if it was.
+    pub(crate) failure: Option<&'a str>,
 }

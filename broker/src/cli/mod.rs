@@ -148,6 +148,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
 
+    /// Do nothing for clients whose record can't be written (a full disk, say)
+    ///
+    /// Before a process is touched, a record says that it will be. Sleepers stay asleep while there is no room for records;
+    /// the end of the daemon wakes them all the same.
+    #[arg(long)]
+    pub audit_required: bool,
+
     /// Started as root: the user (name or number) to become
     ///
     /// Without it `memcr` if there is such an account, else an unused number of 61184-65519.

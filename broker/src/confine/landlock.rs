@@ -2,7 +2,8 @@
 //!
 //! What stays: reading /proc, for the number behind a client's pidfd (/proc/self/fdinfo) and the
 //! public facts of a process that doesn't sleep; and removing names in the directory of the
-//! listening socket, where file permissions decide further. Everything else that is used was opened
+//! listening socket, and making files in that of the audit log and writing to them, where file permissions decide
+//! further. Everything else that is used was opened
 //! before. A rule for /proc/self alone would not do: the kernel makes its inode anew now and then.
 
 use super::failed;
@@ -39,8 +40,11 @@ impl Enforcement {
 }
 
 /// Confines this thread, and those it will start.
-pub(super) fn confine(socket_directory: Option<BorrowedFd<'_>>) -> Result<Enforcement, BrokerError> {
-    let status = enforce(socket_directory).map_err(|cause| failed("landlock", &cause))?;
+pub(super) fn confine(
+    socket_directory: Option<BorrowedFd<'_>>,
+    audit_directory: Option<BorrowedFd<'_>>,
+) -> Result<Enforcement, BrokerError> {
+    let status = enforce(socket_directory, audit_directory).map_err(|cause| failed("landlock", &cause))?;
     // "best effort" ends well even where nothing is enforced (kernel-facts 5): the status tells
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Enforcement::Full,
@@ -51,6 +55,7 @@ pub(super) fn confine(socket_directory: Option<BorrowedFd<'_>>) -> Result<Enforc
 
 fn enforce(
     socket_directory: Option<BorrowedFd<'_>>,
+    audit_directory: Option<BorrowedFd<'_>>,
 ) -> Result<RestrictionStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -62,6 +67,10 @@ fn enforce(
     if let Some(directory) = socket_directory {
         let remove: BitFlags<AccessFs> = AccessFs::RemoveFile.into();
         rules = rules.add_rule(PathBeneath::new(directory, remove))?;
+    }
+    if let Some(directory) = audit_directory {
+        let append = AccessFs::MakeReg | AccessFs::WriteFile;
+        rules = rules.add_rule(PathBeneath::new(directory, append))?;
     }
     Ok(rules.restrict_self()?)
 }

@@ -26,13 +26,14 @@ pub(crate) struct Restricted {
 }
 
 /// Gives up user, groups, capabilities, core dumps and the file system, but for removing names in
-/// `socket_directory`. Every failure is fatal.
+/// `socket_directory`, and appending to files in `audit_directory`. Every failure is fatal.
 ///
 /// # Errors
 /// [`BrokerError`] for the first step that failed, or whose effect did not show.
 pub(crate) fn restrict(
     identity: &Identity,
     socket_directory: Option<BorrowedFd<'_>>,
+    audit_directory: Option<BorrowedFd<'_>>,
 ) -> Result<Restricted, BrokerError> {
     // while CAP_SETPCAP is there
     capabilities::empty_bounding_set()?;
@@ -62,16 +63,17 @@ pub(crate) fn restrict(
     umask(FileMode::from_bits_truncate(0o077));
     // keeps no file system busy; relative paths were all used
     chdir("/").attempt("change directory to", "/")?;
-    Ok(Restricted { landlock: landlock::confine(socket_directory)? })
+    Ok(Restricted { landlock: landlock::confine(socket_directory, audit_directory)? })
 }
 
 impl Restricted {
-    /// Forbids all system calls but those of `mode`, in every thread. Nothing is set up after this.
+    /// Forbids all system calls but those of `mode`, in every thread; whether the audit log may be opened anew. Nothing is set
+    /// up after this.
     ///
     /// # Errors
     /// [`BrokerError::Confine`].
-    pub(crate) fn seal(self, mode: Mode) -> Result<(), BrokerError> {
-        seccomp::apply(mode)
+    pub(crate) fn seal(self, mode: Mode, reopens: bool) -> Result<(), BrokerError> {
+        seccomp::apply(mode, reopens)
     }
 }
 

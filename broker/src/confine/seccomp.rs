@@ -106,6 +106,16 @@ const SERVE: &[Allowed] = &[
     allowed(libc::SYS_exit_group, Only::Any, "the end"),
 ];
 
+/// Where the audit log can be opened anew.
+const REOPEN: &[Allowed] = &[
+    allowed(
+        libc::SYS_openat,
+        Only::Is(2, bits(crate::audit::file::APPEND.bits())),
+        "the audit log, to append; landlock allows that in its directory only",
+    ),
+    allowed(libc::SYS_fstat, Only::Any, "whether what was opened is nobody else's"),
+];
+
 const ONE_SHOT: &[Allowed] = &[
     allowed(libc::SYS_ioctl, Only::Is(1, truncated(libc::TIOCGWINSZ)), "width of the progress bar"),
     allowed(libc::SYS_ioctl, Only::Is(1, truncated(libc::TCGETS)), "whether standard error is a terminal"),
@@ -118,13 +128,13 @@ const fn truncated(request: libc::Ioctl) -> u32 {
 }
 
 /// Installs the filter for `mode` in every thread of this process.
-pub(super) fn apply(mode: Mode) -> Result<(), BrokerError> {
-    let filter = filter(mode).map_err(|cause| failed("build the system call filter", &cause))?;
+pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
+    let filter = filter(mode, reopens).map_err(|cause| failed("build the system call filter", &cause))?;
     seccompiler::apply_filter_all_threads(&filter)
         .map_err(|cause| failed("install the system call filter", &cause))
 }
 
-fn filter(mode: Mode) -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter(mode: Mode, reopens: bool) -> Result<BpfProgram, seccompiler::BackendError> {
     let extra = match mode {
         Mode::Serve => &[],
         Mode::OneShot => ONE_SHOT,
@@ -133,7 +143,8 @@ fn filter(mode: Mode) -> Result<BpfProgram, seccompiler::BackendError> {
     for (call, _reason) in SYSTEM_CALLS {
         rules.insert(*call, Vec::new());
     }
-    for entry in SERVE.iter().chain(extra) {
+    let reopen = if reopens { REOPEN } else { &[] };
+    for entry in SERVE.iter().chain(extra).chain(reopen) {
         let alternatives = rules.entry(entry.call).or_default();
         // no rule at all stands for any arguments
         if let Some(conditions) = conditions(entry.only)? {
@@ -168,7 +179,7 @@ mod tests {
     fn every_entry_has_a_reason_and_none_undoes_the_arguments_of_another() {
         let any: HashSet<_> =
             SERVE.iter().filter(|entry| matches!(entry.only, Only::Any)).map(|entry| entry.call).collect();
-        for entry in SERVE.iter().chain(ONE_SHOT) {
+        for entry in SERVE.iter().chain(ONE_SHOT).chain(REOPEN) {
             assert!(!entry.reason.is_empty());
             assert!(matches!(entry.only, Only::Any) || !any.contains(&entry.call), "{}", entry.call);
         }
@@ -196,6 +207,6 @@ mod tests {
 
     #[test]
     fn both_filters_can_be_built() {
-        assert!(filter(Mode::Serve).is_ok() && filter(Mode::OneShot).is_ok());
+        assert!(filter(Mode::Serve, true).is_ok() && filter(Mode::OneShot, false).is_ok());
     }
 }

@@ -334,7 +334,7 @@ impl Server {
         };
         let client = Client::of(&asker.peer, asker.looked_up, asker.address);
         let wire = connection.wire();
-        self.audit.write(Event::ProtocolViolation(ViolationRecord { client, wire, message: &message }));
+        self.audit.record(Event::ProtocolViolation(ViolationRecord { client, wire, message: &message }));
         connection.stage = Stage::Parting;
         for descriptor in connection.take_foreign() {
             self.closer.close(connection.uid(), descriptor);

@@ -8,6 +8,7 @@ use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::worker::WorkerCommand;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -138,7 +139,7 @@ impl Server {
             return false;
         }
         let reason = stopping.reason;
-        self.audit.write(Event::Stop(Stop { reason }));
+        self.audit.record(Event::Stop(Stop { reason }));
         true
     }
 
@@ -167,8 +168,11 @@ impl Server {
     }
 
     fn read_signals(&mut self, turns: &mut Vec<Turn>) {
-        while let Ok(Some(_)) = self.signals.read_signal() {
-            turns.push(Turn::Signal);
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {
+                Some(Signal::SIGUSR1) => self.reopen_audit_log(),
+                Some(_) | None => turns.push(Turn::Signal),
+            }
         }
     }
 

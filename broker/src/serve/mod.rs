@@ -55,6 +55,7 @@ use memcr_protocol::frame::{Message, PREFIX_LENGTH};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{LauncherReport, SleepOptions};
 use memcr_protocol::worker::WorkerEvent;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
 use std::collections::{BTreeSet, HashMap};
@@ -171,8 +172,15 @@ impl Server {
     }
 
     /// Records that the daemon is ready, and tells the service manager.
-    pub(crate) fn announce(&mut self, start: &Announcement) {
-        self.audit.write(Event::Start(Start {
+    ///
+    /// # Errors
+    /// [`BrokerError`] with `--audit-required`, if that can't be recorded.
+    pub(crate) fn announce(&mut self, start: &Announcement) -> Result<(), BrokerError> {
+        let torn = self.audit.is_torn();
+        let audit_required = self.audit.is_required();
+        let written = self.audit.write(Event::Start(Start {
+            torn,
+            audit_required,
             version: env!("CARGO_PKG_VERSION"),
             protocol: VERSION,
             pid: self.own_pid,
@@ -191,7 +199,21 @@ impl Server {
             landlock: start.landlock,
             seccomp: true,
         }));
+        if let (Err(cause), true) = (written, audit_required) {
+            let cause = cause.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            return Err(BrokerError::System {
+                operation: "write",
+                object: "the audit log (--audit-required)".into(),
+                cause,
+            });
+        }
         self.service_manager.ready();
+        Ok(())
+    }
+
+    /// Whether the audit log can be opened anew.
+    pub(crate) fn reopens_its_audit_log(&self) -> bool {
+        self.audit.directory().is_some()
     }
 
     /// Watches something of somebody else's; [`Turn::Outside`] tells of it by `number`.

@@ -174,7 +174,7 @@ impl Server {
         sleeper.worker = Some(worker);
         sleeper.target.replaced();
         let target = Named::of(sleeper.target.pid(), sleeper.target.facts());
-        self.audit.write(Event::WorkerReplaced(WorkerReplaced { target, worker }));
+        self.audit.record(Event::WorkerReplaced(WorkerReplaced { target, worker }));
     }
 
     /// The launcher is gone and so is the worker: nobody else will tell how it ended.
@@ -217,14 +217,14 @@ impl Server {
                 Effect::SleepsOn(failure) => {
                     let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
                     warn!("process {} sleeps on: {failure}", sleeper.target.pid());
-                    self.audit.write(Event::RestoreFailed(bad_end(&sleeper.target, &failure)));
+                    self.audit.record(Event::RestoreFailed(bad_end(&sleeper.target, &failure)));
                 }
                 Effect::Woken(report) => {
                     let Some(sleeper) = self.sleepers.get(&ticket) else { continue };
                     let target = &sleeper.target;
                     info!("process {} runs again", target.pid());
                     log_checksum(target.pid(), "woken", report.checksum);
-                    self.audit.write(Event::Woken(Woken {
+                    self.audit.record(Event::Woken(Woken {
                         target: Named::of(target.pid(), target.facts()),
                         bytes: report.restored,
                         pages: report.pages,
@@ -247,7 +247,7 @@ impl Server {
             warn!("the sleep of process {} has ended: {failure}", target.pid());
             Event::SleepFailed(bad_end)
         };
-        self.audit.write(event);
+        self.audit.record(event);
         self.bad_ends.push(failure);
     }
 
@@ -263,7 +263,7 @@ impl Server {
         self.answer(pending, outcome);
     }
 
-    fn answer(&mut self, pending: &Pending, outcome: Result<Completion, Failure>) {
+    pub(super) fn answer(&mut self, pending: &Pending, outcome: Result<Completion, Failure>) {
         match pending.wire {
             Wire::Framed => {}
             Wire::V1 | Wire::V2 => return self.reply_legacy(pending, &outcome),

@@ -2,15 +2,40 @@
 
 use super::Server;
 use super::pending::Pending;
-use crate::audit::record::{Client, Event, Outcome, Request, Target, Times};
+use crate::audit::record::{Begun, Client, Event, Outcome, Reopened, Request, Target, Times};
 use memcr_protocol::client::Completion;
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::image::Checksum;
 use memcr_protocol::report::Guard;
 use memcr_protocol::subject::{Action, TargetFacts};
+use std::io;
 use tracing::{debug, info};
 
 impl Server {
+    /// Opens the audit log anew, since it was rotated.
+    pub(super) fn reopen_audit_log(&mut self) {
+        let failure = self.audit.reopen();
+        self.audit.record(Event::LogReopened(Reopened { failure: failure.as_deref() }));
+    }
+
+    /// With `--audit-required`, leaves a record that a request is about to be set about.
+    ///
+    /// # Errors
+    /// What the client is told if that can't be: nothing may be done then.
+    pub(super) fn record_beginning(&mut self, pending: &Pending) -> Result<(), Failure> {
+        if !self.audit.is_required() {
+            return Ok(());
+        }
+        let begun = Begun {
+            request: pending.number,
+            client: Client::of(&pending.asker.peer, pending.asker.looked_up, pending.asker.address),
+            wire: pending.wire,
+            action: pending.action.name(),
+            target: Target::of(pending.pid, None),
+        };
+        self.audit.write(Event::RequestBegun(begun)).map_err(|cause| unrecorded(&cause))
+    }
+
     /// Leaves the record of a request. What is known of its target comes from `ticket`'s worker, else
     /// from `facts`.
     pub(super) fn record_outcome(
@@ -52,21 +77,33 @@ impl Server {
             "request {}: {} of process {}: {:?}",
             pending.number, record.action, pending.pid, record.outcome
         );
-        self.audit.write(Event::Request(Box::new(record)));
+        self.audit.record(Event::Request(Box::new(record)));
     }
 
     /// Leaves the record of a list or of a state told.
+    ///
+    /// # Errors
+    /// With `--audit-required`, what the client is told instead if that can't be.
     pub(super) fn record_listing(
         &mut self,
         pending: &Pending,
         facts: Option<&TargetFacts>,
         rule: Option<&str>,
         entries: usize,
-    ) {
+    ) -> Result<(), Failure> {
         let mut record = blank(pending, facts, rule);
         record.entries = Some(entries);
-        self.audit.write(Event::Request(Box::new(record)));
+        let written = self.audit.write(Event::Request(Box::new(record)));
+        if self.audit.is_required() { written.map_err(|cause| unrecorded(&cause)) } else { Ok(()) }
     }
+}
+
+/// What a client is told for whom nothing is done, since it could not be recorded.
+fn unrecorded(cause: &io::Error) -> Failure {
+    Failure::new(
+        Code::Storage,
+        format!("the audit log can't be written ({cause}), and nothing is done without a record here"),
+    )
 }
 
 /// For who compares them by eye, as the original lets its users do.

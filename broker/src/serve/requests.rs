@@ -60,6 +60,10 @@ impl Server {
 
     /// Does what is asked about the process of `pidfd`.
     pub(super) fn serve(&mut self, pending: Pending, request: Request, pidfd: OwnedFd) {
+        let touches = matches!(request, Request::Checkpoint(_) | Request::Restore);
+        if let Some(failure) = touches.then(|| self.record_beginning(&pending).err()).flatten() {
+            return self.conclude(&pending, None, None, Err(failure));
+        }
         match request {
             Request::Checkpoint(options) => match self.client_socket(pending.connection) {
                 Ok(client) => self.checkpoint(Checkpoint { pending, options, pidfd, client }),
@@ -237,7 +241,9 @@ impl Server {
         rule: Option<&str>,
         entries: Vec<Entry>,
     ) {
-        self.record_listing(pending, facts, rule, entries.len());
+        if let Err(failure) = self.record_listing(pending, facts, rule, entries.len()) {
+            return self.answer(pending, Err(failure));
+        }
         for entry in entries {
             self.reply_more(pending.connection, pending.id, Answer::Entry(entry));
         }

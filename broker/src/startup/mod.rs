@@ -151,10 +151,10 @@ fn transport(arguments: &Arguments) -> Result<Transport, BrokerError> {
     Ok(Transport::Named { directory: directory.as_os_str().as_bytes().to_vec(), group })
 }
 
-/// Signals that end the daemon come as events: sleepers are woken first.
+/// Signals that end the daemon come as events: sleepers are woken first. SIGUSR1 has the audit log opened anew.
 fn catch_signals() -> Result<SignalFd, BrokerError> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         set.add(signal);
     }
     set.thread_block().attempt("block", "signals")?;
@@ -169,11 +169,12 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 fn open_audit_log(arguments: &Arguments, identity: &Identity) -> Result<AuditLog, BrokerError> {
-    match &arguments.audit_log {
-        Some(path) => AuditLog::append_to(path, identity),
-        None if arguments.pid.is_some() && std::io::stderr().is_terminal() => Ok(AuditLog::terminal()),
-        None => Ok(AuditLog::standard_error()),
-    }
+    let log = match &arguments.audit_log {
+        Some(path) => AuditLog::append_to(path, identity)?,
+        None if arguments.pid.is_some() && std::io::stderr().is_terminal() => AuditLog::terminal(),
+        None => AuditLog::standard_error(),
+    };
+    Ok(if arguments.audit_required { log.require() } else { log })
 }
 
 fn open_userfaultfd() -> Option<OwnedFd> {

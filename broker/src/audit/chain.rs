@@ -1,0 +1,148 @@
+//! The chain of records: each has a number, and the SHA-256 of the line before it. So a record that was changed, taken
+//! out or put in shows in what follows; only the last records of a log can be cut off unseen, by whoever doesn't know
+//! the last hash.
+
+use ring::digest::{SHA256, digest};
+use serde::Deserialize;
+use std::fmt;
+
+/// The SHA-256 of a line without its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hash([u8; 32]);
+
+impl Hash {
+    /// What stands before the first record of a log.
+    pub(crate) const NONE: Self = Self([0; 32]);
+
+    pub(crate) fn of(line: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        for (byte, value) in bytes.iter_mut().zip(digest(&SHA256, line).as_ref()) {
+            *byte = *value;
+        }
+        Self(bytes)
+    }
+
+    /// From 64 hexadecimal digits in lower case.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let mut digits = text.bytes().map(|digit| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        });
+        for byte in &mut bytes {
+            *byte = digits.next()?? << 4 | digits.next()??;
+        }
+        digits.next().is_none().then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// Where the next record is hung up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Its number.
+    pub(crate) sequence: u64,
+    /// The hash of the line before it.
+    pub(crate) previous: Hash,
+}
+
+/// What of a record the chain is made of.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Linked<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) previous: &'a str,
+    /// Whether there may be half a line before it.
+    #[serde(default)]
+    pub(crate) torn: bool,
+}
+
+impl Link {
+    /// The beginning of a log.
+    pub(crate) const FIRST: Self = Self { sequence: 1, previous: Hash::NONE };
+
+    /// Behind a record with this number, which is this line (without its end).
+    pub(crate) fn after(sequence: u64, line: &[u8]) -> Self {
+        Self { sequence: sequence.saturating_add(1), previous: Hash::of(line) }
+    }
+
+    /// Behind this line, if it is a record.
+    pub(crate) fn after_line(line: &[u8]) -> Option<Self> {
+        let linked: Linked<'_> = serde_json::from_slice(line).ok()?;
+        Hash::parse(linked.previous)?;
+        Some(Self::after(linked.sequence, line))
+    }
+}
+
+/// How a log ends that is to be continued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Where to go on; `None` if there are lines, and the last whole one is no record.
+    pub(crate) link: Option<Link>,
+    /// Whether there is half a line at its end.
+    pub(crate) torn: bool,
+}
+
+impl End {
+    /// From the last bytes of a log; `whole` if they are all.
+    pub(crate) fn of(tail: &[u8], whole: bool) -> Self {
+        let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
+            // nothing, or a first line that is half there
+            return Self { link: whole.then_some(Link::FIRST), torn: !tail.is_empty() };
+        };
+        let torn = end + 1 < tail.len();
+        let lines = tail.get(..end).unwrap_or_default();
+        let last = match lines.iter().rposition(|byte| *byte == b'\n') {
+            Some(before) => lines.get(before + 1..),
+            // its beginning may lie before the tail
+            None => Some(lines).filter(|_| whole),
+        };
+        Self { link: last.and_then(Link::after_line), torn }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sequence: u64) -> String {
+        format!(r#"{{"schema":1,"sequence":{sequence},"previous":"{}","event":"stop"}}"#, Hash::NONE)
+    }
+
+    #[test]
+    fn a_hash_is_the_sha256_of_the_line_in_hexadecimal() {
+        let hash = Hash::of(b"abc");
+        let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash.to_string(), text);
+        assert_eq!(Hash::parse(text), Some(hash));
+        for bad in [&text[1..], &text.to_uppercase(), &format!("{text}0"), "", &text.replace('b', "g")] {
+            assert_eq!(Hash::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_goes_on_behind_its_last_whole_line() {
+        let (one, two) = (line(1), line(2));
+        let goes_on = |text: &str, whole| End::of(text.as_bytes(), whole);
+        let behind = |line: &String, sequence| Some(Link::after(sequence, line.as_bytes()));
+        assert_eq!(goes_on("", true), End { link: Some(Link::FIRST), torn: false });
+        assert_eq!(goes_on("{\"sche", true), End { link: Some(Link::FIRST), torn: true });
+        assert_eq!(goes_on(&format!("{one}\n"), true), End { link: behind(&one, 1), torn: false });
+        assert_eq!(goes_on(&format!("{one}\n{two}\n"), true), End { link: behind(&two, 2), torn: false });
+        assert_eq!(
+            goes_on(&format!("ema\":1}}\n{two}\n{{"), false),
+            End { link: behind(&two, 2), torn: true }
+        );
+        // what is no record, or is cut off at its beginning, can't be gone on from
+        for (text, whole) in
+            [(format!("{one}\nhello\n"), true), (format!("{one}\n"), false), ("{".into(), false)]
+        {
+            assert_eq!(goes_on(&text, whole).link, None, "{text}");
+        }
+    }
+}

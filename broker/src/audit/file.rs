@@ -1,0 +1,156 @@
+//! The file of the log: opened before privileges are dropped, and anew afterwards when it was rotated.
+
+use super::chain::End;
+use crate::error::{Attempt, BrokerError};
+use crate::startup::identity::Identity;
+use crate::startup::paths::{Place, Purpose, is, open_parent};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::{AccessFlags, faccessat, geteuid};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use tracing::warn;
+
+/// How the file is opened: only to append, never by a link, never waiting for a reader of a named pipe.
+pub(crate) const APPEND: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_APPEND)
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_CLOEXEC);
+
+/// Bytes at its end in which the last record is looked for; a record with 65,536 groups is shorter.
+const TAIL: u64 = 1 << 20;
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    file: File,
+    /// Of a regular file: where it can be opened anew.
+    home: Option<Home>,
+}
+
+#[derive(Debug)]
+struct Home {
+    directory: OwnedFd,
+    name: OsString,
+    identity: Identity,
+}
+
+impl LogFile {
+    /// Opens it for appending, or makes it; how it ends.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when it can't be opened, or a stranger could read or change it.
+    pub(super) fn open(path: &Path, identity: &Identity) -> Result<(Self, End), BrokerError> {
+        let place = Place { purpose: Purpose::AuditLog, path };
+        let (directory, name) = open_parent(place)?;
+        let file = openat(&directory, name.as_os_str(), APPEND, Mode::S_IRUSR | Mode::S_IWUSR)
+            .attempt_at("open", place)?;
+        let status = fstat(&file).attempt_at("look at", place)?;
+        check(&status, identity)
+            .map_err(|reason| BrokerError::Unsuitable { path: place.to_string(), reason })?;
+        let end = if is(&status, SFlag::S_IFREG) {
+            end_of(&directory, &name, &status).attempt_at("read the end of", place)?
+        } else {
+            End::of(&[], true)
+        };
+        let home = if is(&status, SFlag::S_IFREG) {
+            warn_unless_it_can_be_reopened(&directory, identity, place)?;
+            Some(Home { directory, name, identity: *identity })
+        } else {
+            None
+        };
+        Ok((Self { file: File::from(file), home }, end))
+    }
+
+    /// Without a place where it could be opened anew.
+    #[cfg(test)]
+    pub(super) fn of(file: File) -> Self {
+        Self { file, home: None }
+    }
+
+    /// The directory in which it can be opened anew.
+    pub(super) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.home.as_ref().map(|home| home.directory.as_fd())
+    }
+
+    /// Opens what has its name now, or makes it; the same is asked of it as at the start.
+    pub(super) fn reopen(&mut self) -> Result<(), String> {
+        let Some(Home { directory, name, identity }) = &self.home else {
+            return Err("it is no regular file".into());
+        };
+        let file = openat(directory, name.as_os_str(), APPEND, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|cause| format!("{cause}; the daemon's user must be able to write there"))?;
+        let status = fstat(&file).map_err(|cause| cause.to_string())?;
+        if !is(&status, SFlag::S_IFREG) {
+            return Err("it is no regular file any more".into());
+        }
+        check(&status, identity)?;
+        self.file = File::from(file);
+        Ok(())
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is wrong with a file, and what to do about it.
+fn check(status: &FileStat, identity: &Identity) -> Result<(), String> {
+    let ours = identity.may_have_left(status.st_uid) || status.st_uid == geteuid().as_raw();
+    // a device (/dev/null, a terminal) is what it is, whoever may write to it
+    let device = is(status, SFlag::S_IFCHR);
+    if !device && (!ours || status.st_mode & 0o022 != 0 || status.st_nlink != 1) {
+        return Err(format!(
+            "it must belong to root or to the daemon's user, have one name, and be writable by its owner only: name another, or change that (it is user {}'s, mode {:o}, {} names)",
+            status.st_uid,
+            status.st_mode & 0o7777,
+            status.st_nlink
+        ));
+    }
+    Ok(())
+}
+
+/// Reads how the file ends, by a descriptor of its own: the one for appending can't read, ever.
+fn end_of(directory: &OwnedFd, name: &OsString, seen: &FileStat) -> Result<End, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(directory, name.as_os_str(), flags, Mode::empty())?);
+    let status = fstat(&file)?;
+    if (status.st_dev, status.st_ino) != (seen.st_dev, seen.st_ino) {
+        return Err(Errno::ESTALE);
+    }
+    let length = u64::try_from(status.st_size).unwrap_or(0);
+    let errno = |error: io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).map_err(errno)?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail).map_err(errno)?;
+    Ok(End::of(&tail, length <= TAIL))
+}
+
+fn warn_unless_it_can_be_reopened(
+    directory: &OwnedFd,
+    identity: &Identity,
+    place: Place<'_>,
+) -> Result<(), BrokerError> {
+    let may = identity
+        .acting(|| faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS))?;
+    if let Err(cause) = may {
+        warn!(
+            "{place} can't be opened anew when it is rotated (SIGUSR1): user {} may not make files in its directory ({cause}); rotate with copytruncate, or give the directory to that user",
+            identity.uid
+        );
+    }
+    Ok(())
+}
