@@ -43,4 +43,6 @@ pub mod report;
 #[cfg(feature = "messages")]
 pub mod subject;
 #[cfg(feature = "messages")]
+pub mod text;
+#[cfg(feature = "messages")]
 pub mod worker;

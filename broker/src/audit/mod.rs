@@ -5,4 +5,6 @@ mod escape;
 pub(crate) mod file;
 pub(crate) mod log;
 pub(crate) mod record;
+#[cfg(test)]
+mod record_tests;
 pub(crate) mod verify;

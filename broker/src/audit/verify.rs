@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     pub(crate) hash: Option<Hash>,
     /// Records that gap records say could not be written.
     pub(crate) missed: u64,
+    /// Whether it ends in half a line.
+    pub(crate) torn: bool,
 }
 
 /// Reads the files of a log, one after the other.
@@ -43,6 +45,8 @@ pub(crate) struct Verifier {
     next: Option<Link>,
     /// A line that is no record, which the next record may explain.
     foreign: Option<Problem>,
+    /// Whether that has no end.
+    is_half: bool,
     summary: Summary,
     problems: Vec<Problem>,
 }
@@ -57,7 +61,14 @@ struct Missed {
 impl Verifier {
     /// Lines that don't begin with `{` are passed over if `mixed`.
     pub(crate) fn new(mixed: bool) -> Self {
-        Self { mixed, next: None, foreign: None, summary: Summary::default(), problems: Vec::new() }
+        Self {
+            mixed,
+            next: None,
+            foreign: None,
+            is_half: false,
+            summary: Summary::default(),
+            problems: Vec::new(),
+        }
     }
 
     /// Reads a file to its end, in bounded memory.
@@ -74,6 +85,7 @@ impl Verifier {
                 }
                 Ok(_) => {
                     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+                    self.is_half = line.len() == bytes.len();
                     self.line(line, about);
                 }
                 Err(cause) => return self.problem(about(cause.to_string())),
@@ -115,7 +127,9 @@ impl Verifier {
 
     /// What was read, and what is wrong with it.
     pub(crate) fn finish(mut self, expected: Option<Hash>) -> (Summary, Vec<Problem>) {
-        let foreign = self.foreign.take();
+        // nothing could be written behind it
+        self.summary.torn = self.is_half && self.foreign.is_some();
+        let foreign = self.foreign.take().filter(|_| !self.summary.torn);
         foreign.into_iter().for_each(|foreign| self.problem(foreign));
         let about = |reason: String| Problem { file: "the log".into(), line: 0, reason };
         match (expected, self.summary.hash) {
@@ -265,7 +279,14 @@ mod tests {
         let (summary, problems) = verified(&[&lines[..], &[half.clone(), record(true)]].concat());
         assert_eq!((problems, summary.missed), (Vec::new(), 4));
         assert_eq!(first_problem(&[&lines[..], &[half.clone(), record(false)]].concat()).0, 3);
-        assert_eq!(first_problem(&[&lines[..], &[half.clone(), half, record(true)]].concat()).0, 3);
+        assert_eq!(first_problem(&[&lines[..], &[half.clone(), half.clone(), record(true)]].concat()).0, 3);
+        // at the end, without an end of its own, nothing could be written behind it
+        for (end, good) in [("", true), ("\n", false)] {
+            let mut verifier = Verifier::new(false);
+            verifier.read("log", format!("{}\n{half}{end}", lines.join("\n")).as_bytes());
+            let (summary, problems) = verifier.finish(None);
+            assert_eq!((summary.torn, problems.is_empty()), (good, good));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! lives, and its public facts.
 
 use memcr_protocol::subject::TargetFacts;
+use memcr_protocol::text::of_bytes;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -119,7 +120,7 @@ fn read_text(path: &str) -> io::Result<String> {
     let file = File::from(open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?);
     let mut text = Vec::with_capacity(2048);
     file.take(LONGEST).read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(of_bytes(&text))
 }
 
 /// What must hold whatever a text of /proc holds; see `crate::fuzzing`.

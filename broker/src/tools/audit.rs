@@ -61,6 +61,7 @@ fn tell_json(summary: &Summary, problems: &[Problem]) -> std::io::Result<()> {
         "last": summary.last,
         "hash": summary.hash.map(|hash| hash.to_string()),
         "missed": summary.missed,
+        "torn": summary.torn,
         "problems": problems,
     });
     writeln!(stdout(), "{said}")
@@ -74,13 +75,16 @@ fn tell(summary: &Summary, problems: &[Problem]) -> std::io::Result<()> {
         }
     }
     let state = if problems.is_empty() { "whole" } else { "NOT whole" };
-    let Summary { records, first, last, hash, missed } = summary;
+    let Summary { records, first, last, hash, missed, torn } = summary;
     write!(stdout(), "{state}: {records} records")?;
     if let (Some(first), Some(last), Some(hash)) = (first, last, hash) {
         write!(stdout(), ", number {first} to {last}; the last has the hash {hash}")?;
     }
     if *missed > 0 {
         write!(stdout(), "; {missed} more could not be written, and gap records say so")?;
+    }
+    if *torn {
+        write!(stdout(), "; it ends in half a line")?;
     }
     writeln!(stdout())
 }

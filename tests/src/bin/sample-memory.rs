@@ -7,7 +7,7 @@ use memcr_tests::content;
 use std::io::BufRead;
 
 fn main() {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args_os().skip(1).map(|word| word.into_string().expect("UTF-8"));
     let mut number = |default: u64| words.next().map_or(default, |word| word.parse().expect("a number"));
     let (mib, mut seed, threads) = (number(16), number(1), number(0));
     for _ in 0..threads {

@@ -1,6 +1,7 @@
 //! A /proc/PID directory, opened once: it can't turn into another process's.
 
 use crate::error::{Error, Result};
+use memcr_protocol::text;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
@@ -9,6 +10,7 @@ use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Longest small /proc file that is read, in bytes.
@@ -71,14 +73,14 @@ impl ProcDirectory {
             let cause = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             Error::System { operation: "reading", object: self.object(name), cause }
         })?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(text::of_bytes(&bytes))
     }
 
     /// Where one of its links points.
     pub(crate) fn link(&self, name: &str) -> Result<String> {
         let target =
             readlinkat(&self.descriptor, name).map_err(Error::system("reading", self.object(name)))?;
-        Ok(target.to_string_lossy().into_owned())
+        Ok(text::of_bytes(target.as_bytes()))
     }
 
     /// A directory as the process finds it: from its own root on, in its own mount namespace. To be gone
