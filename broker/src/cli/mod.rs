@@ -148,6 +148,18 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
 
+    /// No more connections for each user other than root (half of those that there are)
+    ///
+    /// Of all who come from another machine or network namespace over TCP together.
+    #[arg(long, value_name = "NUMBER", value_parser = places)]
+    pub max_connections_per_user: Option<usize>,
+
+    /// No more sleeping processes for each user other than root (half of those that there can be)
+    ///
+    /// It counts who asked for it, not whose process it is.
+    #[arg(long, value_name = "NUMBER", value_parser = places)]
+    pub max_sleepers_per_user: Option<usize>,
+
     /// Do nothing for clients whose record can't be written (a full disk, say)
     ///
     /// Before a process is touched, a record says that it will be. Sleepers stay asleep while there is no room for records;
@@ -329,6 +341,10 @@ fn process_id(text: &str) -> Result<i32, String> {
         Ok(pid) if pid > 0 => Ok(pid),
         Ok(_) | Err(_) => Err("a process id is a number greater than 0".into()),
     }
+}
+
+fn places(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number greater than 0 is needed".into())
 }
 
 fn directories(text: &str) -> Result<Directories, String> {

@@ -48,6 +48,20 @@ impl Limits {
         }
     }
 
+    /// The same with no more for each user other than root than the administrator says.
+    pub(crate) fn at_most(
+        self,
+        connections_per_user: Option<usize>,
+        targets_per_user: Option<usize>,
+    ) -> Self {
+        let least = |usual: usize, said: Option<usize>| said.map_or(usual, |said| said.min(usual));
+        Self {
+            connections_per_user: least(self.connections_per_user, connections_per_user),
+            targets_per_user: least(self.targets_per_user, targets_per_user),
+            ..self
+        }
+    }
+
     /// Whether a client of `uid` can be served, and which client has to go for it: one that has nothing
     /// under way, of the user who has the most connections (and more than `uid` itself), the one that has
     /// been idle the longest.

@@ -153,7 +153,8 @@ impl Server {
             directories: foundation.directories,
             defaults: foundation.defaults,
             audit: foundation.audit,
-            limits: Limits::for_descriptors(foundation.descriptors),
+            limits: Limits::for_descriptors(foundation.descriptors)
+                .at_most(foundation.per_user.0, foundation.per_user.1),
             closer,
             buffer: vec![0; BUFFER],
             last_id: 0,

@@ -55,6 +55,8 @@ pub(crate) struct Foundation {
     pub(crate) full_guard: bool,
     /// File descriptors that this process may have.
     pub(crate) descriptors: u64,
+    /// Connections and sleepers of each user other than root, if the administrator limits them further.
+    pub(crate) per_user: (Option<usize>, Option<usize>),
     /// How images are written.
     pub(crate) image: ImageSettings,
     /// How processes are put to sleep, unless a request says otherwise.
@@ -135,6 +137,7 @@ pub(crate) fn lay(
         service_manager,
         full_guard,
         descriptors,
+        per_user: (arguments.max_connections_per_user, arguments.max_sleepers_per_user),
         image,
         defaults: SleepOptions {
             compression: arguments.compress.unwrap_or_default(),
