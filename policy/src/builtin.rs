@@ -51,7 +51,16 @@ mod tests {
 
     fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
         let kind = PeerKind::Process;
-        Peer { kind, uid, gid, groups: groups.to_vec(), pid: 7, executable: None }
+        Peer {
+            kind,
+            uid,
+            gid,
+            groups: groups.to_vec(),
+            pid: 7,
+            executable: None,
+            cgroup: None,
+            namespaces: None,
+        }
     }
 
     fn target(uids: [u32; 3], gids: [u32; 3]) -> TargetFacts {
@@ -62,6 +71,7 @@ mod tests {
             gids,
             executable: "/usr/bin/app".to_owned(),
             cgroup: "/".to_owned(),
+            namespaces: None,
         }
     }
 

@@ -128,6 +128,24 @@ pub enum Reason {
         /// The id.
         id: u32,
     },
+    /// A range of ids that is none.
+    #[error(
+        "{} is no range: write \"FIRST-LAST\", two ids from 0 to 4294967294, the lower one first",
+        quote(range)
+    )]
+    BadRange {
+        /// What was found.
+        range: String,
+    },
+    /// A limit of a rule that allows no checkpoint.
+    #[error("`limits` are for rules that allow checkpoints")]
+    LimitsOfNothing,
+    /// A size that is none.
+    #[error("{} is no size: write a number of bytes, or one with K, M or G", quote(size))]
+    BadSize {
+        /// What was found.
+        size: String,
+    },
     /// Clients that are not anonymous are meant by leaving it out.
     #[error("`anonymous` must be true, or be left out: without it a rule is not for anonymous clients")]
     NotAnonymous,

@@ -3,18 +3,20 @@
 use crate::builtin;
 use crate::error::{Fault, Reason};
 use crate::glob::Glob;
-use crate::rule::{ClientCondition, ClientIds, Effect, Rule, TargetCondition};
+use crate::rule::{ClientCondition, Effect, IdRange, NamedClient, Rule, TargetCondition};
 use crate::table::{Table, Value};
-use crate::{NAME_LIMIT, Names, OVERFLOW_ID, RULE_LIMIT, SIZE_LIMIT};
+use crate::{Limits, NAME_LIMIT, Names, OVERFLOW_ID, RULE_LIMIT, SIZE_LIMIT};
 use memcr_protocol::subject::Action;
 use std::collections::HashSet;
 use toml::de::DeTable;
 
 const POLICY_KEYS: &[&str] = &["version", "rule"];
-const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect"];
-const ID_KEYS: [&str; 4] = ["uid", "user", "gid", "group"];
-const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group", "anonymous"];
-const TARGET_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup"];
+const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect", "limits"];
+const NAME_KEYS: [&str; 6] = ["uid", "user", "gid", "group", "executable", "cgroup"];
+const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup", "anonymous"];
+const TARGET_KEYS: &[&str] =
+    &["uid", "user", "gid", "group", "executable", "cgroup", "pid_namespace", "user_namespace"];
+const LIMIT_KEYS: &[&str] = &["asleep", "size"];
 
 const ACTIONS: [Action; 4] = [Action::Checkpoint, Action::Restore, Action::List, Action::Status];
 
@@ -65,13 +67,48 @@ fn rule(table: Table<'_>, name: &str, names: &dyn Names) -> Result<Rule, Fault> 
     let actions = table.required("actions")?.one_or_more()?;
     let client = table.optional("client").map(|value| client(value, effect, names));
     let target = table.optional("target").map(|value| target(value, names));
+    let actions = actions.iter().map(action).collect::<Result<Vec<_>, _>>()?;
+    let allows_checkpoints = effect == Effect::Allow && actions.contains(&Action::Checkpoint);
+    let limits = table.optional("limits").map(|value| limits(value, allows_checkpoints));
     Ok(Rule {
         name: name.to_owned(),
         effect,
-        actions: actions.iter().map(action).collect::<Result<_, _>>()?,
+        actions,
         client: client.transpose()?,
         target: target.transpose()?,
+        limits: limits.transpose()?.unwrap_or_default(),
     })
+}
+
+fn limits(value: Value<'_>, allows_checkpoints: bool) -> Result<Limits, Fault> {
+    let table = conditions(value, "`limits`", LIMIT_KEYS)?;
+    if !allows_checkpoints {
+        return Err(value.fault(Reason::LimitsOfNothing));
+    }
+    let asleep = table.optional("asleep").map(|value| {
+        const EXPECTED: &str = "an integer from 1 to 4294967295";
+        value.integer(EXPECTED)?.filter(|number| *number > 0).ok_or_else(|| value.wrong(EXPECTED))
+    });
+    Ok(Limits { asleep: asleep.transpose()?, size: table.optional("size").map(size).transpose()? })
+}
+
+/// Bytes: a number, or a string of a number and K, M or G (of 1024).
+fn size(value: Value<'_>) -> Result<u64, Fault> {
+    if value.is_integer() {
+        const EXPECTED: &str = "an integer from 1 to 4294967295, or a string such as \"512M\"";
+        let bytes = value.integer(EXPECTED)?.filter(|bytes| *bytes > 0);
+        return bytes.map(u64::from).ok_or_else(|| value.wrong(EXPECTED));
+    }
+    let text = value.string("a size such as \"512M\"")?;
+    let (digits, factor) = match text.char_indices().last() {
+        Some((end, 'K')) => (text.get(..end), 1 << 10),
+        Some((end, 'M')) => (text.get(..end), 1 << 20),
+        Some((end, 'G')) => (text.get(..end), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = number.and_then(|digits| digits.parse::<u64>().ok()?.checked_mul(factor));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| value.fault(Reason::BadSize { size: text.to_owned() }))
 }
 
 fn rule_name<'t>(value: Value<'t>) -> Result<&'t str, Fault> {
@@ -106,15 +143,17 @@ fn client(value: Value<'_>, effect: Effect, names: &dyn Names) -> Result<ClientC
     if let Some(anonymous) = table.optional("anonymous") {
         return anonymous_client(anonymous, table);
     }
-    let identity = |value: &Value<'_>, id: u32| match effect {
-        Effect::Allow if id == OVERFLOW_ID => Err(value.fault(Reason::OverflowId { id })),
-        _ => Ok(id),
+    let identity = |value: &Value<'_>, range: IdRange| match effect {
+        Effect::Allow if range.has(OVERFLOW_ID) => Err(value.fault(Reason::OverflowId { id: OVERFLOW_ID })),
+        _ => Ok(range),
     };
-    Ok(ClientCondition::Ids(ClientIds {
-        uid: list(table, "uid", |value| identity(value, number(value)?))?,
+    Ok(ClientCondition::Named(NamedClient {
+        uid: list(table, "uid", |value| identity(value, ids(value)?))?,
         user: list(table, "user", |value| identity(value, user(value, names)?))?,
-        gid: list(table, "gid", |value| identity(value, number(value)?))?,
+        gid: list(table, "gid", |value| identity(value, ids(value)?))?,
         group: list(table, "group", |value| identity(value, group(value, names)?))?,
+        executable: list(table, "executable", glob)?,
+        cgroup: list(table, "cgroup", glob)?,
     }))
 }
 
@@ -122,7 +161,7 @@ fn anonymous_client(value: Value<'_>, table: Table<'_>) -> Result<ClientConditio
     if !value.boolean("true")? {
         return Err(value.fault(Reason::NotAnonymous));
     }
-    match ID_KEYS.into_iter().find_map(|key| table.optional(key)) {
+    match NAME_KEYS.into_iter().find_map(|key| table.optional(key)) {
         Some(id) => Err(id.fault(Reason::IdOfAnonymous { key: id.key() })),
         None => Ok(ClientCondition::Anonymous),
     }
@@ -131,13 +170,26 @@ fn anonymous_client(value: Value<'_>, table: Table<'_>) -> Result<ClientConditio
 fn target(value: Value<'_>, names: &dyn Names) -> Result<TargetCondition, Fault> {
     let table = conditions(value, "`target`", TARGET_KEYS)?;
     Ok(TargetCondition {
-        uid: list(table, "uid", number)?,
+        uid: list(table, "uid", ids)?,
         user: list(table, "user", |value| user(value, names))?,
-        gid: list(table, "gid", number)?,
+        gid: list(table, "gid", ids)?,
         group: list(table, "group", |value| group(value, names))?,
         executable: list(table, "executable", glob)?,
         cgroup: list(table, "cgroup", glob)?,
+        same_pid_namespace: same_namespace(table, "pid_namespace")?,
+        same_user_namespace: same_namespace(table, "user_namespace")?,
     })
+}
+
+/// Whether the target must be in the client's namespace of this kind.
+fn same_namespace(table: Table<'_>, key: &'static str) -> Result<bool, Fault> {
+    const EXPECTED: &str = "\"same\" (as the client's) or \"any\"";
+    let Some(value) = table.optional(key) else { return Ok(false) };
+    match value.string(EXPECTED)? {
+        "same" => Ok(true),
+        "any" => Ok(false),
+        _ => Err(value.wrong(EXPECTED)),
+    }
 }
 
 // an empty table is more likely a mistake than a rule for everybody
@@ -163,20 +215,43 @@ fn list<T>(
     value.one_or_more()?.iter().map(read).collect::<Result<_, _>>().map(Some)
 }
 
-fn number(value: &Value<'_>) -> Result<u32, Fault> {
+/// An id, or a range of them as a string.
+fn ids(value: &Value<'_>) -> Result<IdRange, Fault> {
     // the highest is (uid_t)-1, which means "no id" to every system call
-    const EXPECTED: &str = "an integer from 0 to 4294967294, or a list of them";
-    value.integer(EXPECTED)?.filter(|id| *id != u32::MAX).ok_or_else(|| value.wrong(EXPECTED))
+    const EXPECTED: &str = "an integer from 0 to 4294967294, a range \"FIRST-LAST\", or a list of them";
+    if value.is_integer() {
+        let id = value.integer(EXPECTED)?.filter(|id| *id != u32::MAX);
+        return id.map(IdRange::of).ok_or_else(|| value.wrong(EXPECTED));
+    }
+    let text = value.string(EXPECTED)?;
+    if !text.contains('-') {
+        return Err(value.wrong(EXPECTED));
+    }
+    let id = |digits: &str| {
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX)
+    };
+    let range =
+        text.split_once('-').and_then(|(first, last)| Some(IdRange { first: id(first)?, last: id(last)? }));
+    range
+        .filter(|range| range.first <= range.last)
+        .ok_or_else(|| value.fault(Reason::BadRange { range: text.to_owned() }))
 }
 
-fn user(value: &Value<'_>, names: &dyn Names) -> Result<u32, Fault> {
+fn user(value: &Value<'_>, names: &dyn Names) -> Result<IdRange, Fault> {
     let name = value.string("a user's name or a list of names (for numbers there is `uid`)")?;
-    names.user(name).ok_or_else(|| value.fault(Reason::UnknownUser { name: name.to_owned() }))
+    names
+        .user(name)
+        .map(IdRange::of)
+        .ok_or_else(|| value.fault(Reason::UnknownUser { name: name.to_owned() }))
 }
 
-fn group(value: &Value<'_>, names: &dyn Names) -> Result<u32, Fault> {
+fn group(value: &Value<'_>, names: &dyn Names) -> Result<IdRange, Fault> {
     let name = value.string("a group's name or a list of names (for numbers there is `gid`)")?;
-    names.group(name).ok_or_else(|| value.fault(Reason::UnknownGroup { name: name.to_owned() }))
+    names
+        .group(name)
+        .map(IdRange::of)
+        .ok_or_else(|| value.fault(Reason::UnknownGroup { name: name.to_owned() }))
 }
 
 fn glob(value: &Value<'_>) -> Result<Glob, Fault> {

@@ -8,14 +8,18 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod builtin;
 mod error;
+mod explain;
 mod file;
 mod glob;
 mod rule;
 mod table;
 
+pub use accounts::{AccountFiles, Remembering};
 pub use error::{PolicyError, Reason};
+pub use explain::{Explanation, Mismatch};
 
 use error::Fault;
 
@@ -61,6 +65,17 @@ pub struct Decision {
     pub allowed: bool,
     /// Name of the rule that decided.
     pub rule: String,
+    /// What the rule limits, if it allows.
+    pub limits: Limits,
+}
+
+/// What a rule that allows checkpoints limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Processes that may be asleep by this rule at once.
+    pub asleep: Option<u32>,
+    /// Memory of a process, in bytes, that may be taken away.
+    pub size: Option<u64>,
 }
 
 impl Policy {
@@ -111,6 +126,24 @@ impl Policy {
         }
     }
 
+    /// Whether a rule asks for what a client's socket alone doesn't tell: its program, its cgroup, its namespaces.
+    #[must_use]
+    pub fn asks_about_processes_of_clients(&self) -> bool {
+        match &self.rules {
+            Rules::BuiltIn { .. } => false,
+            Rules::File(rules) => rules.iter().any(Rule::asks_about_process_of_client),
+        }
+    }
+
+    /// How many rules a policy file has; 0 for the built-in ones.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        match &self.rules {
+            Rules::BuiltIn { .. } => 0,
+            Rules::File(rules) => rules.len(),
+        }
+    }
+
     /// Whether `peer` may do `action` with `target`.
     #[must_use]
     pub fn decide(&self, peer: &Peer, action: Action, target: &TargetFacts) -> Decision {
@@ -123,7 +156,7 @@ impl Policy {
 
 impl Decision {
     fn by(rule: &str, allowed: bool) -> Self {
-        Self { allowed, rule: rule.to_owned() }
+        Self { allowed, rule: rule.to_owned(), limits: Limits::default() }
     }
 
     fn default_deny() -> Self {

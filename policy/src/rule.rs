@@ -1,13 +1,14 @@
 //! The rules of a policy file and what they match.
 
-use crate::Decision;
+use crate::explain::Mismatch;
 use crate::glob::Glob;
-use memcr_protocol::subject::{Action, Peer, PeerKind, TargetFacts};
+use crate::{Decision, Limits};
+use memcr_protocol::subject::{Action, Namespaces, Peer, PeerKind, TargetFacts};
 
 /// The first rule that matches decides; without one it is denied.
 pub(crate) fn decide(rules: &[Rule], peer: &Peer, action: Action, target: &TargetFacts) -> Decision {
-    match rules.iter().find(|rule| rule.matches(peer, action, target)) {
-        Some(rule) => Decision::by(&rule.name, rule.effect == Effect::Allow),
+    match rules.iter().find(|rule| rule.mismatch(peer, action, target).is_none()) {
+        Some(rule) => rule.decision(),
         None => Decision::default_deny(),
     }
 }
@@ -22,6 +23,8 @@ pub(crate) struct Rule {
     pub(crate) client: Option<ClientCondition>,
     /// `None` matches every target.
     pub(crate) target: Option<TargetCondition>,
+    /// Of a rule that allows.
+    pub(crate) limits: Limits,
 }
 
 /// What a rule says when it matches.
@@ -31,33 +34,58 @@ pub(crate) enum Effect {
     Deny,
 }
 
+/// Ids from one to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdRange {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+}
+
+impl IdRange {
+    /// One id.
+    pub(crate) fn of(id: u32) -> Self {
+        Self { first: id, last: id }
+    }
+
+    /// Whether this id is among them.
+    pub(crate) fn has(self, id: u32) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+}
+
 /// What is asked of a client.
 #[derive(Debug)]
 pub(crate) enum ClientCondition {
     /// That nobody can say who it is.
     Anonymous,
-    /// That somebody can, and that these are its ids.
-    Ids(ClientIds),
+    /// That somebody can, and that it is one of these.
+    Named(NamedClient),
 }
 
 /// What is asked of a client that has a name. All that is given must match, one element of each list.
 #[derive(Debug)]
-pub(crate) struct ClientIds {
-    pub(crate) uid: Option<Vec<u32>>,
-    pub(crate) user: Option<Vec<u32>>,
-    pub(crate) gid: Option<Vec<u32>>,
-    pub(crate) group: Option<Vec<u32>>,
+pub(crate) struct NamedClient {
+    pub(crate) uid: Option<Vec<IdRange>>,
+    pub(crate) user: Option<Vec<IdRange>>,
+    pub(crate) gid: Option<Vec<IdRange>>,
+    pub(crate) group: Option<Vec<IdRange>>,
+    pub(crate) executable: Option<Vec<Glob>>,
+    pub(crate) cgroup: Option<Vec<Glob>>,
 }
 
 /// What is asked of a target. All that is given must match, one element of each list.
 #[derive(Debug)]
 pub(crate) struct TargetCondition {
-    pub(crate) uid: Option<Vec<u32>>,
-    pub(crate) user: Option<Vec<u32>>,
-    pub(crate) gid: Option<Vec<u32>>,
-    pub(crate) group: Option<Vec<u32>>,
+    pub(crate) uid: Option<Vec<IdRange>>,
+    pub(crate) user: Option<Vec<IdRange>>,
+    pub(crate) gid: Option<Vec<IdRange>>,
+    pub(crate) group: Option<Vec<IdRange>>,
     pub(crate) executable: Option<Vec<Glob>>,
     pub(crate) cgroup: Option<Vec<Glob>>,
+    /// Whether it must be in the client's pid namespace.
+    pub(crate) same_pid_namespace: bool,
+    /// Whether it must be in the client's user namespace.
+    pub(crate) same_user_namespace: bool,
 }
 
 impl Rule {
@@ -66,63 +94,125 @@ impl Rule {
         self.effect == Effect::Allow && matches!(self.client, Some(ClientCondition::Anonymous))
     }
 
-    fn matches(&self, peer: &Peer, action: Action, target: &TargetFacts) -> bool {
-        self.actions.contains(&action)
-            && self.client_matches(peer)
-            && self.target.as_ref().is_none_or(|condition| condition.matches(target, self.effect))
+    /// Whether it asks for what a client's socket doesn't tell.
+    pub(crate) fn asks_about_process_of_client(&self) -> bool {
+        let asks_client = match &self.client {
+            Some(ClientCondition::Named(client)) => client.executable.is_some() || client.cgroup.is_some(),
+            Some(ClientCondition::Anonymous) | None => false,
+        };
+        let target = self.target.as_ref();
+        asks_client || target.is_some_and(|target| target.same_pid_namespace || target.same_user_namespace)
     }
 
-    fn client_matches(&self, peer: &Peer) -> bool {
-        match (&self.client, self.effect) {
-            (Some(client), effect) => client.matches(peer, effect),
+    /// What it says if it matches.
+    pub(crate) fn decision(&self) -> Decision {
+        Decision { allowed: self.effect == Effect::Allow, rule: self.name.clone(), limits: self.limits }
+    }
+
+    /// The first of its conditions that doesn't hold; `None` if it matches.
+    pub(crate) fn mismatch(&self, peer: &Peer, action: Action, target: &TargetFacts) -> Option<Mismatch> {
+        if !self.actions.contains(&action) {
+            return Some(Mismatch::new("actions", action.name()));
+        }
+        self.client_mismatch(peer).or_else(|| self.target.as_ref()?.mismatch(target, peer, self.effect))
+    }
+
+    fn client_mismatch(&self, peer: &Peer) -> Option<Mismatch> {
+        let anonymous = || Mismatch::new("client.anonymous", peer.kind == PeerKind::Anonymous);
+        match (&self.client, self.effect, peer.kind) {
             // whoever wrote "any client" did not think of the whole network
-            (None, Effect::Allow) => peer.kind != PeerKind::Anonymous,
-            (None, Effect::Deny) => true,
-        }
-    }
-}
-
-impl ClientCondition {
-    fn matches(&self, peer: &Peer, effect: Effect) -> bool {
-        match (self, peer.kind) {
-            (Self::Anonymous, kind) => kind == PeerKind::Anonymous,
+            (None, Effect::Allow, PeerKind::Anonymous) => Some(anonymous()),
+            (None, _, _) | (Some(ClientCondition::Anonymous), _, PeerKind::Anonymous) => None,
             // it has no id at all
-            (Self::Ids(_), PeerKind::Anonymous) => false,
-            (Self::Ids(ids), PeerKind::Process | PeerKind::Socket) => ids.match_peer(peer, effect),
+            (Some(ClientCondition::Named(_)), _, PeerKind::Anonymous)
+            | (Some(ClientCondition::Anonymous), _, _) => Some(anonymous()),
+            (Some(ClientCondition::Named(client)), effect, _) => client.mismatch(peer, effect),
         }
     }
 }
 
-impl ClientIds {
-    // a peer has one user id, but its groups may be unknown
-    fn match_peer(&self, peer: &Peer, effect: Effect) -> bool {
-        let is_in_group = |gid: &u32| peer.is_in_group(*gid).unwrap_or(effect == Effect::Deny);
-        holds(&self.uid, |uid| *uid == peer.uid)
-            && holds(&self.user, |uid| *uid == peer.uid)
-            && holds(&self.gid, is_in_group)
-            && holds(&self.group, is_in_group)
+impl NamedClient {
+    // a peer has one user id, but its groups and all of its process may be unknown
+    fn mismatch(&self, peer: &Peer, effect: Effect) -> Option<Mismatch> {
+        let in_doubt = effect == Effect::Deny;
+        let has_user = |listed: &IdRange| listed.has(peer.uid);
+        let has_group = |listed: &IdRange| peer.is_in(|group| listed.has(group)).unwrap_or(in_doubt);
+        let path = |globs: &Option<Vec<Glob>>, path: &Option<String>| {
+            effect.path_matches(globs, path.as_deref().unwrap_or_default())
+        };
+        let groups = || format!("{} {:?}", peer.gid, peer.groups);
+        first_mismatch([
+            ("client.uid", holds(&self.uid, has_user), peer.uid.to_string()),
+            ("client.user", holds(&self.user, has_user), peer.uid.to_string()),
+            ("client.gid", holds(&self.gid, has_group), groups()),
+            ("client.group", holds(&self.group, has_group), groups()),
+            (
+                "client.executable",
+                path(&self.executable, &peer.executable),
+                shown(peer.executable.as_deref()),
+            ),
+            ("client.cgroup", path(&self.cgroup, &peer.cgroup), shown(peer.cgroup.as_deref())),
+        ])
     }
 }
 
 impl TargetCondition {
-    fn matches(&self, target: &TargetFacts, effect: Effect) -> bool {
-        effect.ids_match(&self.uid, target.uids)
-            && effect.ids_match(&self.user, target.uids)
-            && effect.ids_match(&self.gid, target.gids)
-            && effect.ids_match(&self.group, target.gids)
-            && effect.path_matches(&self.executable, &target.executable)
-            && effect.path_matches(&self.cgroup, &target.cgroup)
+    fn mismatch(&self, target: &TargetFacts, peer: &Peer, effect: Effect) -> Option<Mismatch> {
+        let same = |wanted: bool, of: fn(&Namespaces) -> u64| {
+            let both = peer.namespaces.as_ref().zip(target.namespaces.as_ref());
+            !wanted || both.map_or(effect == Effect::Deny, |(client, target)| of(client) == of(target))
+        };
+        let namespace = |of: fn(&Namespaces) -> u64| {
+            let number = |namespaces: &Option<Namespaces>| {
+                namespaces.as_ref().map_or_else(|| "unknown".to_owned(), |found| of(found).to_string())
+            };
+            format!("{}, the client's is {}", number(&target.namespaces), number(&peer.namespaces))
+        };
+        let (users, groups) = (|| format!("{:?}", target.uids), || format!("{:?}", target.gids));
+        first_mismatch([
+            ("target.uid", effect.ids_match(&self.uid, target.uids), users()),
+            ("target.user", effect.ids_match(&self.user, target.uids), users()),
+            ("target.gid", effect.ids_match(&self.gid, target.gids), groups()),
+            ("target.group", effect.ids_match(&self.group, target.gids), groups()),
+            (
+                "target.executable",
+                effect.path_matches(&self.executable, &target.executable),
+                shown(Some(&target.executable)),
+            ),
+            ("target.cgroup", effect.path_matches(&self.cgroup, &target.cgroup), shown(Some(&target.cgroup))),
+            (
+                "target.pid_namespace",
+                same(self.same_pid_namespace, |namespaces| namespaces.pid),
+                namespace(|namespaces| namespaces.pid),
+            ),
+            (
+                "target.user_namespace",
+                same(self.same_user_namespace, |namespaces| namespaces.user),
+                namespace(|namespaces| namespaces.user),
+            ),
+        ])
     }
+}
+
+/// The first condition that doesn't hold: its key, whether it does, what was found instead.
+fn first_mismatch<const COUNT: usize>(conditions: [(&'static str, bool, String); COUNT]) -> Option<Mismatch> {
+    let failed = conditions.into_iter().find(|(_, holds, _)| !holds);
+    failed.map(|(key, _, found)| Mismatch::new(key, found))
+}
+
+fn shown(path: Option<&str>) -> String {
+    path.filter(|path| !path.is_empty()).map_or_else(|| "unknown".to_owned(), str::to_owned)
 }
 
 impl Effect {
     // a setuid program is its owner's and its caller's at once: to allow, each id must be listed;
     // to deny, one is enough
-    fn ids_match(self, listed: &Option<Vec<u32>>, ids: [u32; 3]) -> bool {
+    fn ids_match(self, listed: &Option<Vec<IdRange>>, ids: [u32; 3]) -> bool {
         let Some(listed) = listed else { return true };
+        let is_listed = |id: &u32| listed.iter().any(|range| range.has(*id));
         match self {
-            Self::Allow => ids.iter().all(|id| listed.contains(id)),
-            Self::Deny => ids.iter().any(|id| listed.contains(id)),
+            Self::Allow => ids.iter().all(is_listed),
+            Self::Deny => ids.iter().any(is_listed),
         }
     }
 

@@ -75,6 +75,10 @@ impl<'t> Value<'t> {
         Ok(u32::from_str_radix(integer.as_str(), integer.radix()).ok())
     }
 
+    pub(crate) fn is_integer(&self) -> bool {
+        self.content.as_integer().is_some()
+    }
+
     pub(crate) fn boolean(&self, expected: &'static str) -> Result<bool, Fault> {
         self.content.as_bool().ok_or_else(|| self.wrong(expected))
     }

@@ -4,6 +4,8 @@
 //! privileged side.
 
 use crate::frame::Message;
+use crate::launcher::PolicyText;
+use crate::subject::Peer;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -33,12 +35,50 @@ pub enum Deposit {
     ExitKill,
     /// All memory is put back; only what of ours is in the target is left to be removed.
     Restored,
+    /// A question: who is the client of the socket that comes along? Answered by [`Word::Peer`].
+    WhoIs,
+    /// A question: may one more process be asleep by this rule? Answered by [`Word::Claimed`].
+    Claim {
+        /// Name of the rule.
+        rule: String,
+        /// How many may be.
+        limit: u32,
+    },
+    /// A question: is there a newer policy than this one? Answered by [`Word::Policy`].
+    IsPolicyNewer {
+        /// How often it had been changed when this one came.
+        generation: u32,
+    },
     /// Everything is put back, or the target is lost for good: no successor is needed.
     Settled,
 }
 
 impl Message for Deposit {
     const LIMIT: usize = 1024;
+}
+
+/// What the launcher says to a worker.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// Answer to [`Deposit::WhoIs`]; `None` if the kernel doesn't name it.
+    Peer(Option<Peer>),
+    /// Answer to [`Deposit::Claim`].
+    Claimed {
+        /// Whether it may.
+        granted: bool,
+    },
+    /// Answer to [`Deposit::IsPolicyNewer`].
+    Policy {
+        /// How often it has been changed.
+        generation: u32,
+        /// The policy, if it is another.
+        newer: Option<PolicyText>,
+    },
+}
+
+impl Message for Word {
+    // a policy; a peer may have 65,536 supplementary groups
+    const LIMIT: usize = 512 * 1024;
 }
 
 /// What of ours is in the target.

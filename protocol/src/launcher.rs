@@ -50,6 +50,8 @@ pub enum Job {
         /// Repeated in the report.
         ticket: u64,
     },
+    /// Read the policy file anew, and judge by it from then on; if it can't be read, go on as before.
+    Reload,
     /// Fork a worker that puts a process to sleep. With: the worker's control socket, the client's
     /// socket, the target's pidfd, the image directory.
     Sleep {
@@ -112,8 +114,33 @@ pub enum Clients {
 /// Where a policy file's text came from, for error messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicySource {
-    /// Path as it was given.
+    /// Path from the root on, without links.
     pub path: String,
+    /// The user besides root whose file it may be.
+    pub owner: u32,
+}
+
+/// The text of a policy file, and the accounts that its names stand for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// The text.
+    pub text: String,
+    /// Its accounts.
+    pub accounts: Accounts,
+}
+
+impl Message for PolicyText {
+    // what one packet between our processes holds, less its frame
+    const LIMIT: usize = 192 * 1024;
+}
+
+/// Numbers of users and groups by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Users.
+    pub users: Vec<(String, u32)>,
+    /// Groups.
+    pub groups: Vec<(String, u32)>,
 }
 
 /// What the launcher sends.
@@ -149,6 +176,13 @@ pub enum LauncherReport {
         /// Whether it has a userfaultfd: one that was left asleep when all of memcr died looks like that. Also if
         /// nobody can tell.
         may_be_guarded: bool,
+    },
+    /// Answer to `Reload`: the new policy is in force, in every worker too.
+    PolicyReloaded(PolicyText),
+    /// Answer to `Reload`: the old policy stays in force.
+    PolicyKept {
+        /// Why, as a sentence.
+        reason: String,
     },
     /// A worker was forked for `Sleep`.
     Started {

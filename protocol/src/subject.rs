@@ -16,8 +16,21 @@ pub struct Peer {
     pub groups: Vec<u32>,
     /// Process id in our pid namespace; 0 if it isn't visible there, or none was found.
     pub pid: i32,
-    /// Path of its executable; `None` if it couldn't be read (it has exited, say).
+    /// Path of its executable; `None` if it couldn't be read (it has exited, say), or nobody looked.
     pub executable: Option<String>,
+    /// Path of its cgroup, as [`TargetFacts::cgroup`]; likewise.
+    pub cgroup: Option<String>,
+    /// The namespaces it is in; likewise.
+    pub namespaces: Option<Namespaces>,
+}
+
+/// Which namespaces a process is in, by the inode numbers of /proc/PID/ns: equal for the same namespace only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// The pid namespace.
+    pub pid: u64,
+    /// The user namespace.
+    pub user: u64,
 }
 
 /// By what a client is known.
@@ -45,15 +58,30 @@ impl Peer {
     /// The client whose TCP socket is this user's.
     #[must_use]
     pub fn by_socket(uid: u32) -> Self {
-        Self { kind: PeerKind::Socket, uid, gid: NO_ID, groups: Vec::new(), pid: 0, executable: None }
+        Self {
+            kind: PeerKind::Socket,
+            uid,
+            gid: NO_ID,
+            groups: Vec::new(),
+            pid: 0,
+            executable: None,
+            cgroup: None,
+            namespaces: None,
+        }
     }
 
     /// Whether `group` is its effective or one of its supplementary groups; `None` if that is not known for
     /// certain.
     #[must_use]
     pub fn is_in_group(&self, group: u32) -> Option<bool> {
+        self.is_in(|own| own == group)
+    }
+
+    /// The same for any of the groups that `is_meant`.
+    #[must_use]
+    pub fn is_in(&self, is_meant: impl Fn(u32) -> bool) -> Option<bool> {
         match self.kind {
-            PeerKind::Process => Some(self.gid == group || self.groups.contains(&group)),
+            PeerKind::Process => Some(is_meant(self.gid) || self.groups.iter().any(|group| is_meant(*group))),
             PeerKind::Socket => None,
             PeerKind::Anonymous => Some(false),
         }
@@ -76,6 +104,8 @@ pub struct TargetFacts {
     /// Path of its cgroup: in the version 2 hierarchy, unless it is the root there; else in systemd's
     /// own, else in the first one listed. Empty if it couldn't be read.
     pub cgroup: String,
+    /// The namespaces it is in; `None` if they couldn't be read, or nobody looked.
+    pub namespaces: Option<Namespaces>,
 }
 
 /// What a client asks for.

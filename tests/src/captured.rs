@@ -122,7 +122,7 @@ impl CapturedBroker {
             image: ImageSettings::default(),
             drop_file_pages: false,
             transport: Transport::Taken,
-            policy: policy.map(|_| PolicySource { path: "policy.toml".into() }),
+            policy: policy.map(|_| PolicySource { path: "policy.toml".into(), owner: 0 }),
             userfaultfd: true,
             listen_group: Some(cast().socket_group),
             clients,

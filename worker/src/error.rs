@@ -21,6 +21,9 @@ pub(crate) enum Error {
     /// The policy says no.
     #[error("the policy does not allow this client to {action} process {pid} (rule: {rule})")]
     Denied { action: &'static str, pid: i32, rule: String },
+    /// The policy allows it within limits.
+    #[error("process {pid} can't be put to sleep: {reason} (rule: {rule})")]
+    OverLimit { pid: i32, rule: String, reason: String },
     /// There is no such process, or not any more.
     #[error("process {pid} does not exist or has exited")]
     NoSuchProcess { pid: i32 },
@@ -100,6 +103,7 @@ impl Error {
             Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
             Self::System { .. } | Self::NotReadYet { .. } => Code::Internal,
             Self::Denied { .. } => Code::Denied,
+            Self::OverLimit { .. } => Code::Limit,
             Self::Refused { .. } => Code::TargetRefused,
             Self::OutOfMemory { .. } => Code::OutOfMemory,
             Self::Storage { .. } => Code::Storage,

@@ -4,7 +4,7 @@ use crate::channel::{Broker, Launcher};
 use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::phase::Authority;
+use crate::phase::Judge;
 use crate::phase::asleep::Waker;
 use crate::phase::attach::{Request, attach};
 use crate::phase::dump::dump;
@@ -18,12 +18,12 @@ use memcr_protocol::worker::WorkerEvent;
 /// Puts a process to sleep, keeps it, wakes it. Exit status of the worker.
 pub(crate) fn sleep(
     request: Request<'_>,
-    authority: &Authority,
+    judge: &Judge<'_>,
     host: &Host,
     broker: &Broker,
     launcher: &Launcher,
 ) -> i32 {
-    tell_end(sleep_and_wake(request, authority, host, broker, launcher), broker)
+    tell_end(sleep_and_wake(request, judge, host, broker, launcher), broker)
 }
 
 /// Takes over from a worker that has died. Exit status of the worker.
@@ -62,23 +62,23 @@ fn tell_end(result: Result<WakeReport>, broker: &Broker) -> i32 {
 
 fn sleep_and_wake(
     request: Request<'_>,
-    authority: &Authority,
+    judge: &Judge<'_>,
     host: &Host,
     broker: &Broker,
     launcher: &Launcher,
 ) -> Result<WakeReport> {
     confine::raise_ptrace()?;
     let plan = request.plan;
-    let attached = attach(request, authority, broker, launcher)?;
-    let confined = match attached.confine(authority, broker, launcher) {
+    let attached = attach(request, judge, broker, launcher)?;
+    let confined = match attached.confine(judge, broker, launcher) {
         Ok(confined) => confined,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
-    let dumped = match dump(&attached, &confined, plan, authority, broker, host) {
+    let dumped = match dump(&attached, &confined, plan, judge, broker, host) {
         Ok(dumped) => dumped,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };
-    let (mut asleep, report) = match free(attached, dumped, &confined, authority, broker, launcher) {
+    let (mut asleep, report) = match free(attached, dumped, &confined, judge, broker, launcher) {
         Ok(asleep) => asleep,
         Err(NotFreed::Undo(attached, error)) => return Err(attached.undo(launcher).err().unwrap_or(error)),
         Err(NotFreed::Abandon(error)) => return Err(error.unsettled()),
@@ -89,7 +89,7 @@ fn sleep_and_wake(
     };
     broker.tell(&WorkerEvent::Asleep(report));
     loop {
-        match asleep.wait(authority, broker) {
+        match asleep.wait(judge, broker) {
             Ok(Waker::Client) => match restore(asleep, &confined, broker, launcher, host.cores) {
                 Ok(report) => return Ok(report),
                 Err(NotRestored::Lost(error)) => return Err(error),

@@ -52,6 +52,10 @@ pub(crate) enum Event<'a> {
     Gap(Gap),
     /// The log was opened anew, or should have been.
     LogReopened(Reopened<'a>),
+    /// The policy file was read anew, and is in force.
+    PolicyReloaded(PolicyReloaded),
+    /// The policy file could not be read anew; the old policy stays in force.
+    PolicyKept(PolicyKept<'a>),
 }
 
 #[derive(Debug, Serialize)]
@@ -269,6 +273,17 @@ pub(crate) struct Begun<'a> {
     pub(crate) wire: Wire,
     pub(crate) action: &'static str,
     pub(crate) target: Target<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyReloaded {
+    /// How many it has.
+    pub(crate) rules: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyKept<'a> {
+    pub(crate) reason: &'a str,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,8 +1,8 @@
 //! doc/audit.md shows a record of each event as it is.
 
 use super::record::{
-    BadEnd, Begun, Client, Event, Gap, Outcome, Record, Reopened, Request, SCHEMA, Start, Stop, Target,
-    Times, Violation, Wire, Woken, WorkerReplaced,
+    BadEnd, Begun, Client, Event, Gap, Outcome, PolicyKept, PolicyReloaded, Record, Reopened, Request,
+    SCHEMA, Start, Stop, Target, Times, Violation, Wire, Woken, WorkerReplaced,
 };
 use memcr_protocol::report::{Guard, Sandbox};
 use serde_json::Value;
@@ -105,6 +105,10 @@ fn examples() -> Vec<Event<'static>> {
         Event::TargetLost(bad_end("target-lost", "the process died while it slept")),
         Event::Gap(Gap { missed: 3, torn: true }),
         Event::LogReopened(Reopened { failure: None }),
+        Event::PolicyReloaded(PolicyReloaded { rules: 3 }),
+        Event::PolicyKept(PolicyKept {
+            reason: "policy file /etc/memcr/policy.toml: line 11, column 20: unknown group `memcr-client`",
+        }),
         Event::Stop(Stop { reason: "a signal asks for it" }),
     ]
 }

@@ -199,6 +199,8 @@ impl Connection {
                     groups: Vec::new(),
                     pid: credentials.pid(),
                     executable: None,
+                    cgroup: None,
+                    namespaces: None,
                 });
                 Asker { peer, known, looked_up, address: None }
             }

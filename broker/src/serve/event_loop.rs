@@ -171,6 +171,8 @@ impl Server {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {
                 Some(Signal::SIGUSR1) => self.reopen_audit_log(),
+                // one shot ends by it
+                Some(Signal::SIGHUP) if self.listener.is_some() => self.reload_policy(),
                 Some(_) | None => turns.push(Turn::Signal),
             }
         }

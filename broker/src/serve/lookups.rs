@@ -157,7 +157,16 @@ mod tests {
 
     fn lookup(number: u64, uid: u32) -> Lookup {
         let kind = PeerKind::Process;
-        let peer = Peer { kind, uid, gid: 1, groups: Vec::new(), pid: 7, executable: None };
+        let peer = Peer {
+            kind,
+            uid,
+            gid: 1,
+            groups: Vec::new(),
+            pid: 7,
+            executable: None,
+            cgroup: None,
+            namespaces: None,
+        };
         let pending = Pending {
             number,
             connection: number,

@@ -12,6 +12,7 @@
 //! | `legacy` | clients of the original memcr |
 //! | `lookups`, `outside` | what only the launcher can tell of a process; those that don't sleep |
 //! | `records` | requests as the audit log tells them |
+//! | `reload` | the policy file, read anew |
 
 mod admission;
 pub(crate) mod channel;
@@ -29,6 +30,7 @@ mod outside;
 mod pending;
 mod process;
 mod records;
+mod reload;
 mod requests;
 mod target;
 mod waiting;
@@ -58,6 +60,7 @@ use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signalfd::SignalFd;
+use reload::Reload;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,6 +94,8 @@ pub(crate) struct Server {
     /// Which ticket a target's pid has.
     by_pid: HashMap<i32, u64>,
     policy: Policy,
+    has_policy_file: bool,
+    reload: Reload,
     directories: ImageDirectories,
     /// How processes are put to sleep, unless a request says otherwise.
     defaults: SleepOptions,
@@ -150,6 +155,8 @@ impl Server {
             sleepers: HashMap::new(),
             by_pid: HashMap::new(),
             policy: foundation.policy,
+            has_policy_file: foundation.policy_path.is_some(),
+            reload: Reload::Idle,
             directories: foundation.directories,
             defaults: foundation.defaults,
             audit: foundation.audit,

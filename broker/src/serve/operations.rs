@@ -71,6 +71,8 @@ impl Server {
                 self.program_named(ticket, executable, may_be_guarded);
             }
             LauncherReport::TargetFound { ticket, found } => self.target_found(ticket, found, descriptors),
+            LauncherReport::PolicyReloaded(text) => self.policy_reloaded(&text),
+            LauncherReport::PolicyKept { reason } => self.policy_kept(&reason),
             LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }

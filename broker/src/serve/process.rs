@@ -83,6 +83,7 @@ pub(crate) fn public_facts(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Public> {
         gids: ids(&status, "Gid:")?,
         executable: String::new(),
         cgroup: cgroup_path(&cgroup),
+        namespaces: None,
     };
     Some(Public { facts, tracer: tracer(&status)? })
 }

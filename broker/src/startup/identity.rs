@@ -1,7 +1,6 @@
 //! Who the daemon becomes, and the names of users and groups.
 
 use crate::error::{Attempt, BrokerError};
-use memcr_policy::Names;
 use nix::errno::Errno;
 use nix::unistd::{
     Gid, Group, Uid, User, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
@@ -168,19 +167,6 @@ pub(crate) fn group(option: &str, group: &str) -> Result<u32, BrokerError> {
             "the kernel shows this group for everybody whose group has no number here; give another group",
         )),
         number => Ok(number),
-    }
-}
-
-/// Names in policy files, as this system resolves them.
-pub(crate) struct SystemNames;
-
-impl Names for SystemNames {
-    fn user(&self, name: &str) -> Option<u32> {
-        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
-    }
-
-    fn group(&self, name: &str) -> Option<u32> {
-        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::sys::spawn::{Plan, spawn};
 use caps::{CapSet, Capability, has_cap};
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
 use memcr_protocol::image::ImageSettings;
-use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, Transport};
+use memcr_protocol::launcher::{Clients, Job, LauncherReport, Transport};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -122,7 +122,7 @@ fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
         ClientSource::Ports(addresses) => (Clients::AcceptedOverTcp(addresses), Vec::new()),
         ClientSource::Within(socket, target) => (Clients::One, vec![socket, target]),
     };
-    let source = policy.as_ref().map(|policy| PolicySource { path: policy.path.clone() });
+    let source = policy.as_ref().map(|policy| policy.source.clone());
     let job = Job::Setup {
         policy: source,
         userfaultfd: userfaultfd.is_some(),

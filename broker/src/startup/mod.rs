@@ -82,7 +82,7 @@ pub(crate) fn lay(
     let listen_gid = arguments.listen_gid.as_deref().filter(|_| arguments.listen_path().is_some());
     let listen_group = listen_gid.map(|group| identity::group("-g", group)).transpose()?;
     let transport = transport(arguments)?;
-    let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group)?;
+    let (policy, policy_file) = policy::load(arguments.policy.as_deref(), listen_group, &identity)?;
     let ports = Ports::bind(arguments, &policy)?;
     let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
     let audit = open_audit_log(arguments, &identity)?;
@@ -154,7 +154,8 @@ fn transport(arguments: &Arguments) -> Result<Transport, BrokerError> {
     Ok(Transport::Named { directory: directory.as_os_str().as_bytes().to_vec(), group })
 }
 
-/// Signals that end the daemon come as events: sleepers are woken first. SIGUSR1 has the audit log opened anew.
+/// Signals that end the daemon come as events: sleepers are woken first. SIGUSR1 has the audit log opened anew, SIGHUP
+/// the daemon's policy file read anew.
 fn catch_signals() -> Result<SignalFd, BrokerError> {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {

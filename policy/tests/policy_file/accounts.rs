@@ -25,7 +25,16 @@ pub(crate) fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// A client of this user and group that is in these groups, too.
 pub(crate) fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
-    Peer { kind: PeerKind::Process, uid, gid, groups: groups.to_vec(), pid: 77, executable: None }
+    Peer {
+        kind: PeerKind::Process,
+        uid,
+        gid,
+        groups: groups.to_vec(),
+        pid: 77,
+        executable: None,
+        cgroup: None,
+        namespaces: None,
+    }
 }
 
 /// A target, all of whose ids are this one.
@@ -37,5 +46,6 @@ pub(crate) fn target(id: u32, executable: &str, cgroup: &str) -> TargetFacts {
         gids: [id; 3],
         executable: executable.to_owned(),
         cgroup: cgroup.to_owned(),
+        namespaces: None,
     }
 }

@@ -1,8 +1,8 @@
 //! What the rules of a file decide.
 
 use crate::accounts::{parse, peer, target};
-use memcr_policy::Policy;
-use memcr_protocol::subject::{Action, Peer, TargetFacts};
+use memcr_policy::{Limits, Policy};
+use memcr_protocol::subject::{Action, Namespaces, Peer, TargetFacts};
 
 /// A policy of one rule for all actions.
 #[expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
@@ -199,4 +199,99 @@ fn an_unknown_executable_or_cgroup_is_denied_but_not_allowed() {
         assert!(!matches(&rule("allow", conditions), &any_peer(), &unknown));
         assert!(matches(&rule("deny", conditions), &any_peer(), &unknown));
     }
+}
+
+#[test]
+fn ranges_of_ids_hold_both_of_their_ends() {
+    let policy = rule("allow", "target = { uid = ['600-602', 700] }");
+    for (id, allowed) in [(599, false), (600, true), (602, true), (603, false), (700, true)] {
+        assert_eq!(matches(&policy, &any_peer(), &target(id, "/a", "/")), allowed, "{id}");
+    }
+}
+
+#[test]
+fn a_program_or_cgroup_of_a_client_that_is_unknown_is_denied_but_not_allowed() {
+    let known = Peer {
+        executable: Some("/usr/bin/manager".into()),
+        cgroup: Some("/system.slice/manager.service".into()),
+        ..any_peer()
+    };
+    for condition in ["executable = '/usr/bin/manager'", "cgroup = '/system.slice/*'"] {
+        let condition = format!("client = {{ {condition} }}");
+        for effect in ["allow", "deny"] {
+            let policy = rule(effect, &condition);
+            assert!(policy.asks_about_processes_of_clients());
+            assert!(matches(&policy, &known, &any_target()), "{effect} {condition}");
+            assert_eq!(
+                matches(&policy, &any_peer(), &any_target()),
+                effect == "deny",
+                "{effect} {condition}"
+            );
+            let other =
+                Peer { executable: Some("/tmp/x".into()), cgroup: Some("/user.slice".into()), ..any_peer() };
+            assert!(!matches(&policy, &other, &any_target()), "{effect} {condition}");
+        }
+    }
+    assert!(!rule("allow", "client = { uid = 5 }").asks_about_processes_of_clients());
+}
+
+#[test]
+fn a_target_in_another_namespace_than_the_clients_is_not_the_same_and_in_doubt_denied() {
+    let inside = |pid, user| Some(Namespaces { pid, user });
+    for (key, other) in [("pid_namespace", inside(2, 1)), ("user_namespace", inside(1, 2))] {
+        for effect in ["allow", "deny"] {
+            let policy = rule(effect, &format!("target = {{ {key} = 'same' }}"));
+            assert!(policy.asks_about_processes_of_clients());
+            let with = |client, target| {
+                let peer = Peer { namespaces: client, ..any_peer() };
+                matches(&policy, &peer, &TargetFacts { namespaces: target, ..any_target() })
+            };
+            assert!(with(inside(1, 1), inside(1, 1)));
+            assert!(!with(inside(1, 1), other), "{effect} {key}");
+            assert_eq!(with(None, inside(1, 1)), effect == "deny");
+            assert_eq!(with(inside(1, 1), None), effect == "deny");
+        }
+        assert!(matches(
+            &rule("allow", &format!("target = {{ {key} = 'any' }}")),
+            &any_peer(),
+            &any_target()
+        ));
+    }
+}
+
+#[test]
+fn a_decision_tells_the_limits_of_its_rule() {
+    let policy = rule("allow", "limits = { asleep = 3, size = '512M' }");
+    let decision = policy.decide(&any_peer(), Action::Checkpoint, &any_target());
+    assert_eq!(decision.limits, Limits { asleep: Some(3), size: Some(512 << 20) });
+    let policy = rule("allow", "limits = { size = 1000 }");
+    let decision = policy.decide(&any_peer(), Action::Checkpoint, &any_target());
+    assert_eq!(decision.limits, Limits { asleep: None, size: Some(1000) });
+}
+
+#[test]
+fn an_explanation_names_the_first_condition_of_each_rule_that_does_not_hold() {
+    let rule = |name: &str, conditions: &str| {
+        format!("[[rule]]\nname='{name}'\neffect='allow'\nactions='checkpoint'\n{conditions}\n")
+    };
+    let text = [
+        rule("client", "client={uid=1}"),
+        rule("target", "client={uid=500}\ntarget={executable='/bin/*'}"),
+        rule("it", ""),
+        rule("late", ""),
+    ];
+    let policy = parse(&format!("version = 1\n{}", text.concat())).unwrap();
+    let explanation = policy.explain(&any_peer(), Action::Checkpoint, &any_target());
+    assert_eq!(explanation.decision.rule, "it");
+    let said: Vec<_> =
+        explanation.passed_over.iter().map(|(rule, mismatch)| format!("{rule}: {mismatch}")).collect();
+    assert_eq!(
+        said,
+        [
+            "client: its `client.uid` does not match: 500",
+            "target: its `target.executable` does not match: /usr/bin/app"
+        ]
+    );
+    let denied = policy.explain(&any_peer(), Action::List, &any_target());
+    assert_eq!((denied.decision.rule.as_str(), denied.passed_over.len()), ("default: deny", 4));
 }

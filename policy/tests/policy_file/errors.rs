@@ -56,15 +56,15 @@ fn an_unknown_key_is_an_error_at_the_first_of_them() {
     );
     assert_eq!(
         error_of_rule_with("zeal = 1\ncleint = {}"),
-        "line 6, column 1: unknown key `zeal` in the rule; known are `name`, `client`, `target`, `actions`, `effect`"
+        "line 6, column 1: unknown key `zeal` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`"
     );
     assert_eq!(
-        error_of_rule_with("client = { uid = 1, executable = '/a' }"),
-        "line 6, column 21: unknown key `executable` in `client`; known are `uid`, `user`, `gid`, `group`, `anonymous`"
+        error_of_rule_with("client = { uid = 1, inode = '/a' }"),
+        "line 6, column 21: unknown key `inode` in `client`; known are `uid`, `user`, `gid`, `group`, `executable`, `cgroup`, `anonymous`"
     );
     assert_eq!(
         error_of_rule_with("[rule.target]\n  exe = '/a'"),
-        "line 7, column 3: unknown key `exe` in `target`; known are `uid`, `user`, `gid`, `group`, `executable`, `cgroup`"
+        "line 7, column 3: unknown key `exe` in `target`; known are `uid`, `user`, `gid`, `group`, `executable`, `cgroup`, `pid_namespace`, `user_namespace`"
     );
 }
 
@@ -110,7 +110,7 @@ fn a_value_of_the_wrong_type_is_an_error_that_says_what_is_expected() {
         ("client = 'app'", "line 6, column 10: `client` must be a table of conditions, not the string `app`"),
         (
             "client = { uid = 'app' }",
-            "line 6, column 18: `uid` must be an integer from 0 to 4294967294, or a list of them, not the string `app`",
+            "line 6, column 18: `uid` must be an integer from 0 to 4294967294, a range \"FIRST-LAST\", or a list of them, not the string `app`",
         ),
         (
             "client = { user = 1000 }",
@@ -143,7 +143,7 @@ fn an_id_out_of_range_is_an_error() {
         assert_eq!(
             error_of_rule_with(&format!("client = {{ gid = [7, {id}] }}")),
             format!(
-                "line 6, column 22: `gid` must be an integer from 0 to 4294967294, or a list of them, not {id}"
+                "line 6, column 22: `gid` must be an integer from 0 to 4294967294, a range \"FIRST-LAST\", or a list of them, not {id}"
             )
         );
     }
@@ -193,7 +193,7 @@ fn anonymous_stands_alone_and_is_true_or_left_out() {
         (
             "target = { anonymous = true }",
             "line 6, column 12: unknown key `anonymous` in `target`; known are `uid`, `user`, `gid`, `group`, \
-             `executable`, `cgroup`"
+             `executable`, `cgroup`, `pid_namespace`, `user_namespace`"
                 .to_owned(),
         ),
     ] {
@@ -304,10 +304,33 @@ fn columns_count_characters_and_text_is_shown_on_one_short_line() {
     let long = "x".repeat(1000);
     assert_eq!(
         error_of_rule_with(&format!("'é' = 1\n\"\\n{long}\" = 1")),
-        "line 6, column 1: unknown key `é` in the rule; known are `name`, `client`, `target`, `actions`, `effect`"
+        "line 6, column 1: unknown key `é` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`"
     );
     assert_eq!(
         error_of_rule_with(&format!("client = {{ user = \"\\n{long}\" }}")),
         format!("line 6, column 19: unknown user `\\n{}...`", "x".repeat(59))
     );
+}
+
+#[test]
+fn a_range_a_namespace_or_a_limit_that_makes_no_sense_is_an_error() {
+    for (line, message) in [
+        ("target = { uid = '9-5' }", "`9-5` is no range"),
+        ("target = { uid = '1-4294967295' }", "`1-4294967295` is no range"),
+        ("target = { gid = '-7' }", "`-7` is no range"),
+        ("client = { uid = '65000-66000' }", "id 65534 stands for every client"),
+        ("target = { pid_namespace = 'other' }", "`pid_namespace` must be \"same\""),
+        ("limits = { asleep = 0 }", "`asleep` must be an integer from 1"),
+        ("limits = { size = '5T' }", "`5T` is no size"),
+        ("limits = { size = '0' }", "`0` is no size"),
+        ("limits = { size = '99999999999999999999G' }", "is no size"),
+        ("limits = { colour = 1 }", "unknown key `colour`"),
+    ] {
+        let rule = "version = 1\n[[rule]]\nname='a'\neffect='allow'\nactions='checkpoint'\n";
+        let error = error_of(&format!("{rule}{line}"));
+        assert!(error.contains(message), "{line}: {error}");
+    }
+    let denies =
+        "version = 1\n[[rule]]\nname='a'\neffect='deny'\nactions='checkpoint'\nlimits = { asleep = 1 }";
+    assert!(error_of(denies).contains("for rules that allow checkpoints"), "{}", error_of(denies));
 }

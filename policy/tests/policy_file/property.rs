@@ -1,7 +1,7 @@
 //! Generated policies decide as a naive reading of doc/policy.md says.
 
 use crate::accounts::{parse, peer};
-use memcr_protocol::subject::{Action, Peer, PeerKind, TargetFacts};
+use memcr_protocol::subject::{Action, Namespaces, Peer, PeerKind, TargetFacts};
 use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::option::of;
@@ -27,14 +27,21 @@ enum Client {
 
 #[derive(Debug, Clone)]
 struct Conditions {
-    uid: Option<Vec<u32>>,
-    gid: Option<Vec<u32>>,
+    uid: Option<Vec<(u32, u32)>>,
+    gid: Option<Vec<(u32, u32)>>,
     executable: Option<Vec<String>>,
     cgroup: Option<Vec<String>>,
+    same_pid: bool,
+    same_user: bool,
 }
 
-fn ids() -> impl Strategy<Value = Vec<u32>> {
-    subsequence(vec![0, 1, 2, 3], 1..=3)
+/// Ids, each a range.
+fn ids() -> impl Strategy<Value = Vec<(u32, u32)>> {
+    vec((0u32..4, 0u32..2).prop_map(|(first, more)| (first, first + more)), 1..3)
+}
+
+fn namespaces() -> impl Strategy<Value = Option<Namespaces>> {
+    of((0u64..2, 0u64..2).prop_map(|(pid, user)| Namespaces { pid, user }))
 }
 
 fn pattern() -> impl Strategy<Value = String> {
@@ -56,18 +63,19 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
-    fn client()(uid in of(ids()), gid in of(ids()), anonymous in weighted(0.2)) -> Option<Client> {
-        let conditions = Conditions { uid, gid, executable: None, cgroup: None };
-        let some = conditions.uid.is_some() || conditions.gid.is_some();
+    fn client()(uid in of(ids()), gid in of(ids()), executable in of(vec(pattern(), 1..3)),
+        cgroup in of(vec(pattern(), 1..3)), anonymous in weighted(0.2)) -> Option<Client> {
+        let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some();
+        let conditions = Conditions { uid, gid, executable, cgroup, same_pid: false, same_user: false };
         if anonymous { Some(Client::Anonymous) } else { some.then_some(Client::Ids(conditions)) }
     }
 }
 
 prop_compose! {
     fn target()(uid in of(ids()), gid in of(ids()), executable in of(vec(pattern(), 1..3)),
-        cgroup in of(vec(pattern(), 1..3))) -> Option<Conditions> {
-        let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some();
-        some.then_some(Conditions { uid, gid, executable, cgroup })
+        cgroup in of(vec(pattern(), 1..3)), same_pid in weighted(0.2), same_user in weighted(0.2)) -> Option<Conditions> {
+        let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some() || same_pid || same_user;
+        some.then_some(Conditions { uid, gid, executable, cgroup, same_pid, same_user })
     }
 }
 
@@ -81,10 +89,11 @@ prop_compose! {
 prop_compose! {
     fn subjects()(kind in select(vec![PeerKind::Process, PeerKind::Socket, PeerKind::Anonymous]), uid in 0u32..4, gid in 0u32..4, groups in vec(0u32..4, 0..3),
         uids in [0u32..4, 0..4, 0..4], gids in [0u32..4, 0..4, 0..4], same: bool,
-        executable in path(), cgroup in path()) -> (Peer, TargetFacts) {
+        executable in path(), cgroup in path(), of_client in (of(path()), of(path())), inside in namespaces(), there in namespaces())
+        -> (Peer, TargetFacts) {
         let [uids, gids] = if same { [[uids[0]; 3], [gids[0]; 3]] } else { [uids, gids] };
-        (Peer { kind, uid, gid, groups, pid: 7, executable: None },
-            TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup })
+        (Peer { kind, uid, gid, groups, pid: 7, executable: of_client.0, cgroup: of_client.1, namespaces: inside },
+            TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup, namespaces: there })
     }
 }
 
@@ -115,8 +124,12 @@ impl Rule {
                 let in_doubt = peer.kind == PeerKind::Socket;
                 let in_group = |gid: &u32| if in_doubt { !self.allow } else { groups.contains(gid) };
                 all &= !is_anonymous;
-                all &= client.uid.as_ref().is_none_or(|uids| uids.contains(&peer.uid));
-                all &= client.gid.as_ref().is_none_or(|gids| gids.iter().any(in_group));
+                all &= client.uid.as_ref().is_none_or(|uids| written_out(uids).contains(&peer.uid));
+                all &= client.gid.as_ref().is_none_or(|gids| written_out(gids).iter().any(in_group));
+                let path = |path: &Option<String>| path.clone().unwrap_or_default();
+                all &=
+                    client.executable.as_ref().is_none_or(|globs| self.path(globs, &path(&peer.executable)));
+                all &= client.cgroup.as_ref().is_none_or(|globs| self.path(globs, &path(&peer.cgroup)));
             }
         }
         if let Some(conditions) = &self.target {
@@ -124,11 +137,19 @@ impl Rule {
             all &= conditions.gid.as_ref().is_none_or(|gids| self.ids(gids, target.gids));
             all &= conditions.executable.as_ref().is_none_or(|globs| self.path(globs, &target.executable));
             all &= conditions.cgroup.as_ref().is_none_or(|globs| self.path(globs, &target.cgroup));
+            match (peer.namespaces, target.namespaces) {
+                (Some(client), Some(target)) => {
+                    all &= !conditions.same_pid || client.pid == target.pid;
+                    all &= !conditions.same_user || client.user == target.user;
+                }
+                _ => all &= !self.allow || !(conditions.same_pid || conditions.same_user),
+            }
         }
         all
     }
 
-    fn ids(&self, listed: &[u32], ids: [u32; 3]) -> bool {
+    fn ids(&self, listed: &[(u32, u32)], ids: [u32; 3]) -> bool {
+        let listed = written_out(listed);
         let count = ids.iter().filter(|id| listed.contains(id)).count();
         if self.allow { count == 3 } else { count > 0 }
     }
@@ -143,17 +164,30 @@ impl Rule {
     }
 }
 
+/// Every id of these ranges.
+fn written_out(ranges: &[(u32, u32)]) -> Vec<u32> {
+    ranges.iter().flat_map(|(first, last)| *first..=*last).collect()
+}
+
 impl Conditions {
     fn text(&self) -> String {
         let mut text = String::new();
         for (key, ids) in [("uid", &self.uid), ("gid", &self.gid)] {
             if let Some(ids) = ids {
-                text += &format!("{key} = {ids:?}\n");
+                let written = ids.iter().map(|(first, last)| {
+                    if first == last { first.to_string() } else { format!("\"{first}-{last}\"") }
+                });
+                text += &format!("{key} = [{}]\n", written.collect::<Vec<_>>().join(", "));
             }
         }
         for (key, patterns) in [("executable", &self.executable), ("cgroup", &self.cgroup)] {
             if let Some(patterns) = patterns {
                 text += &format!("{key} = {patterns:?}\n");
+            }
+        }
+        for (key, same) in [("pid_namespace", self.same_pid), ("user_namespace", self.same_user)] {
+            if same {
+                text += &format!("{key} = \"same\"\n");
             }
         }
         text
@@ -206,6 +240,9 @@ proptest! {
         for (peer, target) in subjects {
             let first = rules.iter().position(|rule| rule.matches(&peer, action, &target));
             let decision = policy.decide(&peer, action, &target);
+            let explained = policy.explain(&peer, action, &target);
+            prop_assert_eq!(&explained.decision, &decision);
+            prop_assert_eq!(explained.passed_over.len(), first.unwrap_or(rules.len()));
             match first {
                 Some(number) => {
                     prop_assert_eq!(decision.rule, number.to_string());
@@ -229,7 +266,7 @@ proptest! {
             let expected = naive(&pattern, &path)
                 && (pattern.ends_with(" (deleted)") || !path.ends_with(" (deleted)"));
             let target = TargetFacts { pid: 8, start_time: 9, uids: [1; 3], gids: [1; 3],
-                executable: "/a".to_owned(), cgroup: path.clone() };
+                executable: "/a".to_owned(), cgroup: path.clone(), namespaces: None };
             prop_assert_eq!(policy.decide(&peer, Action::List, &target).allowed, expected, "{}", path);
         }
     }

@@ -4,6 +4,7 @@
 
 mod filter;
 mod naming;
+mod policy;
 mod serve;
 mod setup;
 mod ward;
@@ -21,7 +22,7 @@ pub fn run() -> ExitCode {
     let Ok(jobs) = descriptors::inherited(JOBS) else {
         return complain("memcr-worker is started by memcr, not by hand");
     };
-    match setup::prepare(&jobs).and_then(|setup| serve::serve(&jobs, &setup)) {
+    match setup::prepare(&jobs).and_then(|mut setup| serve::serve(&jobs, &mut setup)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             setup::tell_failure(&jobs, &error);

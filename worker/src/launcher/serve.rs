@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::job;
 use crate::launcher::naming;
 use crate::launcher::setup::{PARENT_DIED, Setup, report};
-use crate::launcher::ward::{Next, Ward};
-use crate::phase::Plan;
+use crate::launcher::ward::{Next, Question, Ward};
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
+use crate::phase::{Judge, Plan};
 use crate::sys::{descriptors, poll, process, socket};
+use memcr_protocol::deposit::Word;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Ending, Job, LauncherReport, SleepOptions};
 use nix::errno::Errno;
@@ -27,7 +28,7 @@ const MAX_REMOVERS: u32 = 3;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves until the broker is gone and every worker has ended.
-pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
+pub(super) fn serve(jobs: &OwnedFd, setup: &mut Setup) -> Result<()> {
     let signals = SignalFd::with_flags(
         &SigSet::from_iter([Signal::SIGCHLD, PARENT_DIED]),
         SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
@@ -52,6 +53,7 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
         for ward in &mut wards {
             ward.collect();
         }
+        answer(&mut wards, setup)?;
         while let Some((worker, by_itself)) = next_end()? {
             wards = settle(wards, worker, by_itself, jobs, setup);
         }
@@ -71,7 +73,7 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &Setup) -> Result<()> {
 }
 
 /// Takes one job, if there is one; whether the broker is still there.
-fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> {
+fn accept(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<bool> {
     let (packet, descriptors) = match socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, false) {
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
         Err(Errno::ECONNRESET) => return Ok(false),
@@ -105,12 +107,57 @@ fn accept(jobs: &OwnedFd, setup: &Setup, wards: &mut Vec<Ward>) -> Result<bool> 
             setup.authority.clients.require_target(target.as_fd())?;
             start(ticket, options, descriptors, jobs, setup, wards);
         }
+        (Job::Reload, Err(descriptors)) if descriptors.is_empty() => {
+            let changed = setup.reload();
+            report(jobs, &changed);
+        }
         (Job::Setup { .. }, _) => return Err(Error::Protocol("a second set-up".into())),
-        (Job::Identify { .. } | Job::FindTarget { .. } | Job::NameProgram { .. } | Job::Sleep { .. }, _) => {
+        (
+            Job::Identify { .. }
+            | Job::FindTarget { .. }
+            | Job::NameProgram { .. }
+            | Job::Reload
+            | Job::Sleep { .. },
+            _,
+        ) => {
             return Err(Error::Protocol("a job came with the wrong descriptors".into()));
         }
     }
     Ok(true)
+}
+
+/// Answers what workers asked.
+fn answer(wards: &mut [Ward], setup: &Setup) -> Result<()> {
+    for number in 0..wards.len() {
+        let questions =
+            wards.get_mut(number).map(|ward| std::mem::take(&mut ward.questions)).unwrap_or_default();
+        for question in questions {
+            let word = match question {
+                Question::WhoIs(client) => Word::Peer(naming::peer(&client, &setup.authority.clients)?),
+                Question::IsPolicyNewer { generation } => setup.newer_policy(generation),
+                Question::Claim { rule, limit } => {
+                    Word::Claimed { granted: claim(wards, number, rule, limit) }
+                }
+            };
+            if let Some(ward) = wards.get(number) {
+                ward.tell(&word);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the ward with this number a place among those asleep by a rule, if one is free. It has one at most.
+fn claim(wards: &mut [Ward], number: usize, rule: String, limit: u32) -> bool {
+    let others = wards
+        .iter()
+        .enumerate()
+        .filter(|(other, ward)| *other != number && ward.rule.as_ref() == Some(&rule));
+    let granted = u32::try_from(others.count()).is_ok_and(|others| others < limit);
+    if let Some(ward) = wards.get_mut(number).filter(|_| granted) {
+        ward.rule = Some(rule);
+    }
+    granted
 }
 
 /// Tells which process a client means, with its pidfd.
@@ -160,7 +207,8 @@ fn start(
                 plan: Plan::new(&setup.settings, options),
             };
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            process::exit_now(job::sleep(request, &setup.authority, &setup.host, &broker, &launcher));
+            let judge = Judge::new(&setup.authority, &launcher);
+            process::exit_now(job::sleep(request, &judge, &setup.host, &broker, &launcher));
         }
         Ok(ForkResult::Parent { child }) => {
             wards.push(Ward::new(ticket, child, ours, control, target, directory));

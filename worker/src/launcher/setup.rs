@@ -4,20 +4,19 @@ use crate::confine;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::launcher::filter;
+use crate::launcher::policy::PolicyFile;
 use crate::phase::{Authority, Settings};
 use crate::sys::{memory, pidfd, process, socket};
 use crate::target::clients::Clients;
 use crate::target::tcp_clients;
 use crate::trace::rendezvous::Way;
-use memcr_policy::{Names, Policy, SIZE_LIMIT};
+use memcr_policy::Policy;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Group, Pid, User, getppid};
-use std::fs::File;
-use std::io::Read as _;
+use nix::unistd::{Pid, getppid};
 use std::os::fd::OwnedFd;
 
 /// Tells that the broker's main thread has ended, where no pidfd does.
@@ -51,6 +50,8 @@ impl Parent {
 /// What every job needs.
 pub(super) struct Setup {
     pub(super) authority: Authority,
+    /// The policy's file, if it has one.
+    pub(super) policy: Option<PolicyFile>,
     pub(super) settings: Settings,
     pub(super) device: Option<OwnedFd>,
     pub(super) host: Host,
@@ -78,7 +79,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
-    let (authority, settings, device) = receive(jobs)?;
+    let (authority, policy, settings, device) = receive(jobs)?;
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
@@ -87,10 +88,13 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
         tcp_clients::prove()?;
     }
     confine::install(&filter::filter(&settings.way, over_tcp))?;
-    Ok(Setup { authority, settings, device, host, broker })
+    Ok(Setup { authority, policy, settings, device, host, broker })
 }
 
-fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
+/// What decides, the file of its policy, how images are written, /dev/userfaultfd.
+type Received = (Authority, Option<PolicyFile>, Settings, Option<OwnedFd>);
+
+fn receive(jobs: &OwnedFd) -> Result<Received> {
     let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
         .map_err(Error::system("receiving from", "the broker"))?;
     let job = frame::decode(&packet)
@@ -107,35 +111,15 @@ fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
         return Err(Error::Protocol("the set-up came with fewer descriptors than it says".into()));
     }
     let clients = Clients::new(clients, descriptors.collect())?;
-    let policy = match policy.zip(file) {
-        None => Policy::builtin(listen_group),
-        Some((source, file)) => read_policy(file.into(), &source.path)?,
+    let (policy, file) = match policy.zip(file) {
+        None => (Policy::builtin(listen_group), None),
+        Some((source, file)) => {
+            let (policy, file) = PolicyFile::read(source, file.into())?;
+            (policy, Some(file))
+        }
     };
-    Ok((Authority { policy, clients }, settings, device))
-}
-
-/// Reads the file from its start, wherever the broker's own reading left off.
-fn read_policy(mut file: File, path: &str) -> Result<Policy> {
-    use std::io::Seek as _;
-    let failed = |error: std::io::Error| Error::Unsupported(format!("reading policy file {path}: {error}"));
-    file.rewind().map_err(failed)?;
-    let mut text = String::new();
-    file.take(SIZE_LIMIT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
-    Policy::parse(&text, &Accounts)
-        .map_err(|error| Error::Unsupported(format!("policy file {path}: {error}")))
-}
-
-/// The system's account database.
-struct Accounts;
-
-impl Names for Accounts {
-    fn user(&self, name: &str) -> Option<u32> {
-        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
-    }
-
-    fn group(&self, name: &str) -> Option<u32> {
-        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
-    }
+    let generation = file.as_ref().map(|_| 0);
+    Ok((Authority { policy, generation, clients }, file, settings, device))
 }
 
 /// Sends a report; a broker that is gone needs none.

@@ -4,7 +4,7 @@ use crate::image::Key;
 use crate::phase::image_file;
 use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
-use memcr_protocol::deposit::{Debris, Deposit};
+use memcr_protocol::deposit::{Debris, Deposit, Word};
 use memcr_protocol::frame::{self, Message as _};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
@@ -41,6 +41,20 @@ pub(super) struct Ward {
     slept: bool,
     /// Successors there have been.
     pub(super) successors: u32,
+    /// What its worker asked and was not answered yet.
+    pub(super) questions: Vec<Question>,
+    /// The rule by which it has one of a limited number of places.
+    pub(super) rule: Option<String>,
+}
+
+/// What a worker asks.
+pub(super) enum Question {
+    /// Who the client of this socket is.
+    WhoIs(OwnedFd),
+    /// Whether there is a newer policy.
+    IsPolicyNewer { generation: u32 },
+    /// Whether one more process may be asleep by this rule.
+    Claim { rule: String, limit: u32 },
 }
 
 /// What to do after a worker's death.
@@ -79,6 +93,8 @@ impl Ward {
             settled: false,
             slept: false,
             successors: 0,
+            questions: Vec::new(),
+            rule: None,
         }
     }
 
@@ -115,6 +131,11 @@ impl Ward {
                 self.settled = true;
                 (self.sleep, self.guard) = (None, None);
             }
+            Deposit::WhoIs => self.questions.extend(descriptors.into_iter().next().map(Question::WhoIs)),
+            Deposit::IsPolicyNewer { generation } => {
+                self.questions.push(Question::IsPolicyNewer { generation });
+            }
+            Deposit::Claim { rule, limit } => self.questions.push(Question::Claim { rule, limit }),
             Deposit::Sleep { key } => {
                 let key = Key::from_bytes(key);
                 // a key that can't be locked is still wiped; refusing it would lose the target
@@ -127,6 +148,13 @@ impl Ward {
                     self.sleep = Some(Bequest { image: image.into(), guard, memory: memory.into(), key });
                 }
             }
+        }
+    }
+
+    /// Says something to its worker; one that does not listen is not waited for.
+    pub(super) fn tell(&self, word: &Word) {
+        if let (Some(deposits), Ok(frame)) = (&self.deposits, frame::encode(word)) {
+            let _ = socket::send_if_room(deposits, &frame);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::channel::{Broker, Order};
 use crate::error::{Error, Result};
 use crate::image::Key;
-use crate::phase::Authority;
+use crate::phase::Judge;
 use crate::phase::guarded::Guarded;
 use crate::sys::pidfd;
 use crate::sys::poll;
@@ -64,7 +64,7 @@ impl Asleep {
     ///
     /// # Errors
     /// [`Error::Lost`] when the target dies.
-    pub(crate) fn wait(&mut self, authority: &Authority, broker: &Broker) -> Result<Waker> {
+    pub(crate) fn wait(&mut self, judge: &Judge<'_>, broker: &Broker) -> Result<Waker> {
         loop {
             let mut polled = [
                 PollFd::new(broker.descriptor(), PollFlags::POLLIN),
@@ -77,7 +77,7 @@ impl Asleep {
             let order = broker.order().unwrap_or(None);
             match order {
                 Some(Order::Wake) => return Ok(Waker::Daemon),
-                Some(Order::Restore { ticket, client }) if self.may(ticket, &client, authority, broker) => {
+                Some(Order::Restore { ticket, client }) if self.may(ticket, &client, judge, broker) => {
                     return Ok(Waker::Client);
                 }
                 Some(Order::Restore { .. }) | None => {}
@@ -86,8 +86,8 @@ impl Asleep {
     }
 
     /// Whether the client may wake it.
-    fn may(&self, ticket: u64, client: &OwnedFd, authority: &Authority, broker: &Broker) -> bool {
-        let decision = authority.may_restore(client.as_fd(), &self.facts);
+    fn may(&self, ticket: u64, client: &OwnedFd, judge: &Judge<'_>, broker: &Broker) -> bool {
+        let decision = judge.may_restore(client.as_fd(), &self.facts);
         broker.tell(&match decision.allowed {
             true => WorkerEvent::RestoreAllowed { ticket, rule: decision.rule },
             false => WorkerEvent::RestoreDenied { ticket, rule: decision.rule },

@@ -4,7 +4,7 @@ use crate::channel::{Broker, Launcher};
 use crate::confine::{self, Confined};
 use crate::error::{Error, Result};
 use crate::phase::handles::{self, Handles};
-use crate::phase::{Authority, Plan, image_file};
+use crate::phase::{Judge, Plan, image_file};
 use crate::sys::memory::{self, TargetMemory};
 use crate::sys::pidfd;
 use crate::target::mappings::{self, Mapping};
@@ -18,6 +18,7 @@ use crate::trace::rendezvous::{Rendezvous, Way};
 use crate::trace::rseq;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
+use memcr_policy::Limits;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
 use memcr_protocol::subject::TargetFacts;
@@ -80,7 +81,7 @@ pub(crate) struct Attached {
 /// The target runs on unharmed then.
 pub(crate) fn attach(
     request: Request<'_>,
-    authority: &Authority,
+    judge: &Judge<'_>,
     broker: &Broker,
     launcher: &Launcher,
 ) -> Result<Attached> {
@@ -93,19 +94,23 @@ pub(crate) fn attach(
     if gone {
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
-    let peer = authority.peer(request.client)?;
+    let peer = judge.peer(request.client)?;
     let seen = facts::target(pid, &directory)?;
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
     // once before it is touched, so that nobody can freeze a stranger's process for a moment
-    tell_decision(broker, authority.checkpoint(&peer, &seen), false)?;
+    tell_decision(broker, judge.checkpoint(&peer, &seen), false)?;
     refusals::before_attaching(pid, &directory)?;
     let may_be_stopped = Status::read(&directory)?.state == 'T';
     let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
-    let decided = facts::target(pid, &directory)
-        .and_then(|facts| tell_decision(broker, authority.checkpoint(&peer, &facts), true).map(|()| facts));
+    let decided = facts::target(pid, &directory).and_then(|facts| {
+        let (rule, limits) = tell_decision(broker, judge.checkpoint(&peer, &facts), true)?;
+        let size = Status::read(&directory)?.rss_anonymous;
+        judge.require_within(limits, &rule, pid.as_raw(), size)?;
+        Ok(facts)
+    });
     let prepared = decided.and_then(|facts| {
         // looking at all of its memory may take a while
-        authority.go_on(broker, &facts)?;
+        judge.go_on(broker, &facts)?;
         let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
         Ok((facts, prepared))
     });
@@ -134,13 +139,17 @@ pub(crate) fn attach(
 }
 
 /// Tells the broker which rule decided: every denial, and the allowance that counts.
-fn tell_decision(broker: &Broker, decision: Result<String>, counts: bool) -> Result<()> {
+fn tell_decision(
+    broker: &Broker,
+    decision: Result<(String, Limits)>,
+    counts: bool,
+) -> Result<(String, Limits)> {
     match decision {
-        Ok(rule) => {
+        Ok((rule, limits)) => {
             if counts {
-                broker.tell(&WorkerEvent::Decided { rule, allowed: true });
+                broker.tell(&WorkerEvent::Decided { rule: rule.clone(), allowed: true });
             }
-            Ok(())
+            Ok((rule, limits))
         }
         Err(Error::Denied { action, pid, rule }) => {
             broker.tell(&WorkerEvent::Decided { rule: rule.clone(), allowed: false });
@@ -267,7 +276,7 @@ impl Attached {
     /// Gives up every right that isn't needed from here on.
     pub(crate) fn confine(
         &self,
-        authority: &Authority,
+        judge: &Judge<'_>,
         broker: &Broker,
         launcher: &Launcher,
     ) -> Result<Confined> {
@@ -286,7 +295,7 @@ impl Attached {
             self.tracees.signals_number(),
         ];
         keep.extend(self.parasite.socket_number());
-        keep.extend(authority.clients.keep_open()?);
+        keep.extend(judge.keep_open()?);
         let confined = confine::confine(&keep, &self.tracees.tids())?;
         broker.tell(&WorkerEvent::Confined { sandbox: confined.sandbox(), guard: self.guard() });
         Ok(confined)

@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::image::{FrameBuffer, Header, ImageError, ImageWriter, IndexBuilder, Key, Target, Totals};
 use crate::phase::attach::Attached;
 use crate::phase::parallel;
-use crate::phase::{Authority, Plan};
+use crate::phase::{Judge, Plan};
 use crate::sys::memory;
 use crate::target::mappings::Mapping;
 use crate::target::pages::{Kind, PageMap};
@@ -55,7 +55,7 @@ pub(crate) fn dump(
     attached: &Attached,
     _: &Confined,
     plan: Plan<'_>,
-    authority: &Authority,
+    judge: &Judge<'_>,
     broker: &Broker,
     host: &Host,
 ) -> Result<Dumped> {
@@ -68,7 +68,7 @@ pub(crate) fn dump(
     let storage = |error: ImageError| Error::Storage { pid, cause: error.to_string() };
 
     let dropped = if plan.settings.drop_file_pages {
-        pages_of_files(attached, &pagemap, authority, broker)?
+        pages_of_files(attached, &pagemap, judge, broker)?
     } else {
         Vec::new()
     };
@@ -113,7 +113,7 @@ pub(crate) fn dump(
     };
     let mut aborted = false;
     let listen = |order| {
-        aborted |= authority.calls_off(order, broker, &attached.facts);
+        aborted |= judge.calls_off(order, broker, &attached.facts);
         aborted
     };
     parallel::run(broker, host.cores, State::Dumping, total, plan.deadline, work, listen)?;
@@ -121,7 +121,7 @@ pub(crate) fn dump(
         return Err(Error::Aborted { pid });
     }
     // one that came when the last byte was written still counts
-    authority.go_on(broker, &attached.facts)?;
+    judge.go_on(broker, &attached.facts)?;
     plan.require_time(pid)?;
     let planner = planner.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut index = index.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -216,12 +216,12 @@ fn ends_at(range: &Range, address: u64) -> bool {
 fn pages_of_files(
     attached: &Attached,
     pagemap: &PageMap<'_>,
-    authority: &Authority,
+    judge: &Judge<'_>,
     broker: &Broker,
 ) -> Result<Vec<Range>> {
     let mut pages = Vec::new();
     for mapping in attached.mappings.iter().filter(|mapping| mapping.is_of_file()) {
-        authority.go_on(broker, &attached.facts)?;
+        judge.go_on(broker, &attached.facts)?;
         let runs = pagemap.runs(&(mapping.start..mapping.end), Kind::OfFile)?;
         pages.extend(runs.into_iter().map(|run| Range { address: run.start, length: run.end - run.start }));
     }

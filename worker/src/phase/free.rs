@@ -4,7 +4,7 @@
 use crate::channel::{Broker, Launcher};
 use crate::confine::Confined;
 use crate::error::{Error, Result};
-use crate::phase::Authority;
+use crate::phase::Judge;
 use crate::phase::asleep::Asleep;
 use crate::phase::attach::Attached;
 use crate::phase::dump::Dumped;
@@ -41,7 +41,7 @@ pub(crate) fn free(
     mut attached: Attached,
     dumped: Dumped,
     _: &Confined,
-    authority: &Authority,
+    judge: &Judge<'_>,
     broker: &Broker,
     launcher: &Launcher,
 ) -> std::result::Result<(Asleep, SleepReport), NotFreed> {
@@ -54,8 +54,8 @@ pub(crate) fn free(
         unguard(&attached, &dumped.guarded);
         return Err(NotFreed::Undo(Box::new(attached), error));
     }
-    let freed = order_all(&mut attached, &dumped.freed, authority, broker)
-        .and_then(|()| drop_all(&mut attached, &dumped.dropped, authority, broker));
+    let freed = order_all(&mut attached, &dumped.freed, judge, broker)
+        .and_then(|()| drop_all(&mut attached, &dumped.dropped, judge, broker));
     let Attached {
         mut tracees,
         parasite,
@@ -168,11 +168,11 @@ fn unguard(attached: &Attached, guarded: &[Range]) {
 }
 
 /// Frees all ranges, unless a client that may wants the target back meanwhile.
-fn order_all(attached: &mut Attached, freed: &[Range], authority: &Authority, broker: &Broker) -> Result<()> {
+fn order_all(attached: &mut Attached, freed: &[Range], judge: &Judge<'_>, broker: &Broker) -> Result<()> {
     let slices: Vec<Range> = freed.iter().flat_map(|range| slices(*range)).collect();
     let mut rest = slices.as_slice();
     while !rest.is_empty() {
-        authority.go_on(broker, &attached.facts)?;
+        judge.go_on(broker, &attached.facts)?;
         let (ranges, behind) = rest.split_at(one_order(rest));
         rest = behind;
         let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges)?;
@@ -207,16 +207,11 @@ fn one_order(ranges: &[Range]) -> usize {
 }
 
 /// Drops pages of files. They are there again when they are needed, so one that stays is no failure.
-fn drop_all(
-    attached: &mut Attached,
-    dropped: &[Range],
-    authority: &Authority,
-    broker: &Broker,
-) -> Result<()> {
+fn drop_all(attached: &mut Attached, dropped: &[Range], judge: &Judge<'_>, broker: &Broker) -> Result<()> {
     let slices: Vec<Range> = dropped.iter().flat_map(|range| slices(*range)).collect();
     let mut rest = slices.as_slice();
     while !rest.is_empty() {
-        authority.go_on(broker, &attached.facts)?;
+        judge.go_on(broker, &attached.facts)?;
         let ranges = rest.get(..one_order(rest)).unwrap_or_default();
         let answer = attached.parasite.order(&mut attached.tracees, FREE, ranges)?;
         let done = usize::try_from(answer.done).unwrap_or(usize::MAX).min(ranges.len());

@@ -20,5 +20,5 @@ pub(crate) mod restore;
 mod settings;
 pub(crate) mod succeed;
 
-pub(crate) use decide::Authority;
+pub(crate) use decide::{Authority, Judge};
 pub(crate) use settings::{Plan, Settings};

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::sys::{pidfd, socket};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::{Stat, Status};
-use memcr_protocol::subject::{Peer, PeerKind, TargetFacts};
+use memcr_protocol::subject::{Namespaces, Peer, PeerKind, TargetFacts};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::fs;
@@ -44,7 +44,14 @@ pub(crate) fn target(pid: Pid, directory: &ProcDirectory) -> Result<TargetFacts>
         gids: status.gids,
         executable: executable(directory),
         cgroup: cgroup(&directory.text("cgroup")?),
+        namespaces: namespaces(directory),
     })
+}
+
+/// Its namespaces, if they can be read: a process that has just exited has none.
+fn namespaces(directory: &ProcDirectory) -> Option<Namespaces> {
+    let of = |name: &str| directory.stat(name).ok().map(|status| status.st_ino);
+    Some(Namespaces { pid: of("ns/pid")?, user: of("ns/user")? })
 }
 
 /// Of a process whose first thread has ended only the others know it; kernel threads have none.
@@ -67,14 +74,25 @@ pub(super) fn cgroup(text: &str) -> String {
 
 /// The client at the other end of a UNIX socket, as the kernel names it; `None` if it doesn't.
 pub(crate) fn peer(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
-    let Some(mut peer) = credentials(client)? else {
+    let Some(peer) = credentials(client)? else {
         return Ok(None);
     };
-    peer.executable = executable_of_peer(client, Pid::from_raw(peer.pid));
-    Ok(Some(peer))
+    Ok(Some(with_process(client, peer)))
 }
 
-/// The same without its executable, for a worker that can't open files any more.
+/// With what is read of its process, unless that has exited and its number may be another's.
+fn with_process(client: BorrowedFd<'_>, peer: Peer) -> Peer {
+    let Ok(directory) = ProcDirectory::open(Pid::from_raw(peer.pid)) else { return peer };
+    let found = Peer {
+        executable: directory.link("exe").ok(),
+        cgroup: directory.text("cgroup").ok().map(|text| cgroup(&text)),
+        namespaces: namespaces(&directory),
+        ..peer.clone()
+    };
+    if peer.pid > 0 && is_peer_there(client) { found } else { peer }
+}
+
+/// The same without what its process tells, for a worker that can't open files any more.
 pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     let credentials = socket::peer_credentials(client).map_err(Error::system("naming", "the client"))?;
     if credentials.uid() == u32::MAX {
@@ -82,7 +100,16 @@ pub(crate) fn credentials(client: BorrowedFd<'_>) -> Result<Option<Peer>> {
     }
     let groups = socket::peer_groups(client).map_err(Error::system("reading groups of", "the client"))?;
     let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
-    Ok(Some(Peer { kind: PeerKind::Process, uid, gid, groups, pid, executable: None }))
+    Ok(Some(Peer {
+        kind: PeerKind::Process,
+        uid,
+        gid,
+        groups,
+        pid,
+        executable: None,
+        cgroup: None,
+        namespaces: None,
+    }))
 }
 
 /// Whether the client is one that the kernel has a name for here: nobody can act for those that it shows
@@ -94,15 +121,6 @@ pub(crate) fn is_known(peer: &Peer) -> bool {
         PeerKind::Socket => peer.uid != OVERFLOW_ID,
         PeerKind::Anonymous => true,
     }
-}
-
-/// Its executable, unless it has exited and its number may be another's.
-fn executable_of_peer(client: BorrowedFd<'_>, pid: Pid) -> Option<String> {
-    if pid.as_raw() <= 0 {
-        return None;
-    }
-    let executable = ProcDirectory::open(pid).and_then(|directory| directory.link("exe")).ok()?;
-    is_peer_there(client).then_some(executable)
 }
 
 /// Whether the client has not exited, so that its number is no other's.

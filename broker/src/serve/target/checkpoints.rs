@@ -39,7 +39,7 @@ impl Target {
     /// A restore while the worker ends: it calls off the checkpoints that wait for that, if its client may
     /// restore this process. Else others must find out whether it runs.
     pub(super) fn call_off_waiting(&mut self, restore: Pending, policy: &Policy) -> Vec<Effect> {
-        let Some(Decision { allowed: true, rule }) = self.decided(&restore, policy) else {
+        let Some(Decision { allowed: true, rule, .. }) = self.decided(&restore, policy) else {
             return vec![Effect::Outside(restore)];
         };
         let off = self.waiting.take_if(|waiting| !waiting.another);
@@ -63,8 +63,8 @@ impl Target {
     /// Refuses a checkpoint: by the policy, else by what the target does.
     fn refuse(&self, pending: Pending, decided: Option<Decision>) -> Effect {
         let rule = match decided {
-            Some(Decision { allowed: false, rule }) => return deny(pending, rule),
-            Some(Decision { allowed: true, rule }) => Some(rule),
+            Some(Decision { allowed: false, rule, .. }) => return deny(pending, rule),
+            Some(Decision { allowed: true, rule, .. }) => Some(rule),
             None => None,
         };
         let pid = self.pid;

@@ -19,7 +19,16 @@ fn policy() -> Policy {
 
 fn pending(number: u64, uid: u32, action: Action) -> Pending {
     let kind = PeerKind::Process;
-    let peer = Peer { kind, uid, gid: uid, groups: Vec::new(), pid: 7, executable: None };
+    let peer = Peer {
+        kind,
+        uid,
+        gid: uid,
+        groups: Vec::new(),
+        pid: 7,
+        executable: None,
+        cgroup: None,
+        namespaces: None,
+    };
     Pending {
         number,
         connection: number,
@@ -57,6 +66,8 @@ fn subjects() -> WorkerEvent {
         groups: Vec::new(),
         pid: 7,
         executable: None,
+        cgroup: None,
+        namespaces: None,
     };
     let target = TargetFacts {
         pid: PID,
@@ -65,6 +76,7 @@ fn subjects() -> WorkerEvent {
         gids: [OWNER; 3],
         executable: "/bin/program".into(),
         cgroup: "/".into(),
+        namespaces: None,
     };
     WorkerEvent::Subjects { peer, target }
 }
