@@ -28,7 +28,7 @@ mod lookups;
 mod operations;
 mod outside;
 mod pending;
-mod process;
+pub(crate) mod process;
 mod records;
 mod reload;
 mod requests;

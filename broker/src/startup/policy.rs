@@ -94,7 +94,11 @@ fn trusted_owner() -> Result<u32, BrokerError> {
     Ok(fs::metadata("/proc/self/exe").attempt("look at", "/proc/self/exe")?.uid())
 }
 
-fn require_trusted(status: &FileStat, owner: u32, place: Place<'_>) -> Result<(), BrokerError> {
+/// Whether nobody but root and `owner` can change it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn require_trusted(status: &FileStat, owner: u32, place: Place<'_>) -> Result<(), BrokerError> {
     if (status.st_uid == 0 || status.st_uid == owner) && status.st_mode & 0o022 == 0 {
         return Ok(());
     }

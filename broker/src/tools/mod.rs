@@ -4,6 +4,7 @@
 
 mod audit;
 mod policy;
+mod subjects;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
