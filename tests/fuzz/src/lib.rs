@@ -2,11 +2,11 @@
 //! replays their corpora. Those of broker and worker are in these crates (`fuzzing.rs`), since they read with what is
 //! private there.
 
-use memcr_policy::{Names, Policy};
+use memcr_policy::{AccountFiles, Names, Policy};
 use memcr_protocol::client::{ClientFrame, ServerFrame};
-use memcr_protocol::deposit::Deposit;
+use memcr_protocol::deposit::{Deposit, Word};
 use memcr_protocol::frame::{self, Assembler, Message};
-use memcr_protocol::launcher::{Job, LauncherReport};
+use memcr_protocol::launcher::{Job, LauncherReport, PolicyText};
 use memcr_protocol::legacy;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
 
@@ -22,6 +22,9 @@ pub const TARGETS: &[Target] = &[
     ("worker_command", message::<WorkerCommand>),
     ("worker_event", message::<WorkerEvent>),
     ("deposit", message::<Deposit>),
+    ("word", message::<Word>),
+    ("policy_text", message::<PolicyText>),
+    ("account_files", account_files),
     ("legacy_request", legacy_request),
     ("policy_file", policy_file),
 ];
@@ -77,6 +80,23 @@ fn legacy_request(bytes: &[u8]) {
         if let Err(legacy::LegacyError::Command(_)) = taken {
             // the first word is no command, or the one within a request of version 2
             assert!(!legacy::is_legacy(*first) || legacy::version(*first) == Some(legacy::Version::Two));
+        }
+    }
+}
+
+/// In whatever is in /etc/passwd only a line's first field is a name, and its third a number.
+fn account_files(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let files = AccountFiles { passwd: &text, group: &text };
+    for line in text.lines().take(64) {
+        let mut fields = line.split(':');
+        let name = fields.next().unwrap_or_default();
+        if let Some(id) = files.user(name) {
+            assert!(
+                text.lines()
+                    .any(|line| line.starts_with(&format!("{name}:")) && line.contains(&id.to_string()))
+            );
+            assert_eq!(files.group(name), Some(id));
         }
     }
 }
