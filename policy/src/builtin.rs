@@ -72,6 +72,7 @@ mod tests {
             executable: "/usr/bin/app".to_owned(),
             cgroup: "/".to_owned(),
             namespaces: None,
+            sha256: None,
         }
     }
 

@@ -15,7 +15,7 @@ const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect", "l
 const NAME_KEYS: [&str; 6] = ["uid", "user", "gid", "group", "executable", "cgroup"];
 const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup", "anonymous"];
 const TARGET_KEYS: &[&str] =
-    &["uid", "user", "gid", "group", "executable", "cgroup", "pid_namespace", "user_namespace"];
+    &["uid", "user", "gid", "group", "executable", "cgroup", "pid_namespace", "user_namespace", "sha256"];
 const LIMIT_KEYS: &[&str] = &["asleep", "size"];
 
 const ACTIONS: [Action; 4] = [Action::Checkpoint, Action::Restore, Action::List, Action::Status];
@@ -178,7 +178,20 @@ fn target(value: Value<'_>, names: &dyn Names) -> Result<TargetCondition, Fault>
         cgroup: list(table, "cgroup", glob)?,
         same_pid_namespace: same_namespace(table, "pid_namespace")?,
         same_user_namespace: same_namespace(table, "user_namespace")?,
+        sha256: list(table, "sha256", hash)?,
     })
+}
+
+fn hash(value: &Value<'_>) -> Result<[u8; 32], Fault> {
+    const EXPECTED: &str = "64 hexadecimal digits, as sha256sum shows them, or a list of them";
+    let text = value.string(EXPECTED)?;
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let pairs = digits.filter(|digits| digits.len() == 64).ok_or_else(|| value.wrong(EXPECTED))?;
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(pairs.chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |byte, digit| byte << 4 | u8::try_from(*digit).unwrap_or_default());
+    }
+    Ok(hash)
 }
 
 /// Whether the target must be in the client's namespace of this kind.

@@ -135,6 +135,15 @@ impl Policy {
         }
     }
 
+    /// Whether it depends on the hash of the target's executable what is decided, and `target` doesn't have it.
+    #[must_use]
+    pub fn needs_hash(&self, peer: &Peer, action: Action, target: &TargetFacts) -> bool {
+        match &self.rules {
+            Rules::File(rules) if target.sha256.is_none() => rule::needs_hash(rules, peer, action, target),
+            Rules::File(_) | Rules::BuiltIn { .. } => false,
+        }
+    }
+
     /// How many rules a policy file has; 0 for the built-in ones.
     #[must_use]
     pub fn rules(&self) -> usize {

@@ -13,6 +13,22 @@ pub(crate) fn decide(rules: &[Rule], peer: &Peer, action: Action, target: &Targe
     }
 }
 
+/// Whether what is decided depends on the hash of the target's executable, which is not known yet.
+pub(crate) fn needs_hash(rules: &[Rule], peer: &Peer, action: Action, target: &TargetFacts) -> bool {
+    for rule in rules {
+        let asks = rule.target.as_ref().is_some_and(|condition| condition.sha256.is_some());
+        match rule.mismatch(peer, action, target) {
+            Some(Mismatch { key: HASH, .. }) => return true,
+            Some(_) => {}
+            None => return asks,
+        }
+    }
+    false
+}
+
+/// The key of the condition on the executable's contents.
+const HASH: &str = "target.sha256";
+
 /// One rule.
 #[derive(Debug)]
 pub(crate) struct Rule {
@@ -86,6 +102,8 @@ pub(crate) struct TargetCondition {
     pub(crate) same_pid_namespace: bool,
     /// Whether it must be in the client's user namespace.
     pub(crate) same_user_namespace: bool,
+    /// Hashes of its executable's contents.
+    pub(crate) sha256: Option<Vec<[u8; 32]>>,
 }
 
 impl Rule {
@@ -190,8 +208,21 @@ impl TargetCondition {
                 same(self.same_user_namespace, |namespaces| namespaces.user),
                 namespace(|namespaces| namespaces.user),
             ),
+            // last: it is asked for only if it decides
+            (HASH, self.hash_matches(target, effect), hash_shown(target)),
         ])
     }
+}
+
+impl TargetCondition {
+    fn hash_matches(&self, target: &TargetFacts, effect: Effect) -> bool {
+        holds(&self.sha256, |hash| target.sha256.map_or(effect == Effect::Deny, |found| found == *hash))
+    }
+}
+
+fn hash_shown(target: &TargetFacts) -> String {
+    let hexadecimal = |hash: [u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    target.sha256.map_or_else(|| "unknown".to_owned(), hexadecimal)
 }
 
 /// The first condition that doesn't hold: its key, whether it does, what was found instead.

@@ -106,6 +106,8 @@ pub struct TargetFacts {
     pub cgroup: String,
     /// The namespaces it is in; `None` if they couldn't be read, or nobody looked.
     pub namespaces: Option<Namespaces>,
+    /// SHA-256 of the contents of its executable; `None` if nobody needed it, or it couldn't be read.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// What a client asks for.

@@ -164,3 +164,36 @@ fn a_rule_lets_so_many_sleep_at_once_and_so_large_ones() {
         .collect();
     assert_eq!(codes, ["limit", "limit"]);
 }
+
+/// As sha256sum(1) shows it.
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().expect("cannot run sha256sum");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.split_whitespace().next().expect("a hash").to_owned()
+}
+
+#[test]
+fn a_target_is_known_by_the_contents_of_its_program_whatever_its_path() {
+    let scratch = Scratch::new();
+    let genuine = binaries::path("sample-memory");
+    let daemon = start(&allows("this version", &format!("target = {{ sha256 = '{}' }}", sha256(&genuine))));
+    let client = daemon.client_of(&cast().stranger);
+    // the same contents at another path, and another program at that
+    let copy = |name: &str, appended: &[u8]| {
+        let path = scratch.path().join(name);
+        let bytes = std::fs::read(&genuine).expect("cannot read");
+        std::fs::write(&path, [&bytes, appended].concat()).expect("cannot write");
+        set_mode(&path, 0o755);
+        let mut command = cast().target.command(&path);
+        command.arg("4");
+        Target::start_command(command)
+    };
+    let (mut same, mut other) = (copy("same", b""), copy("other", b"x"));
+    client.checkpoint(other.pid()).expect_status(2);
+    other.assert_intact();
+    client.checkpoint(same.pid()).expect_status(0);
+    // what was known of it then is known at the restore
+    client.restore(same.pid()).expect_status(0);
+    same.assert_intact();
+    daemon.assert_no_worker_died();
+}

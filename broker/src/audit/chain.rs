@@ -22,6 +22,11 @@ impl Hash {
         Self(bytes)
     }
 
+    /// Its bytes.
+    pub(crate) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// From 64 hexadecimal digits in lower case.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];

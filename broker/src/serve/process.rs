@@ -84,6 +84,7 @@ pub(crate) fn public_facts(pid: i32, pidfd: BorrowedFd<'_>) -> Option<Public> {
         executable: String::new(),
         cgroup: cgroup_path(&cgroup),
         namespaces: None,
+        sha256: None,
     };
     Some(Public { facts, tracer: tracer(&status)? })
 }

@@ -30,7 +30,7 @@ pub(super) enum Command {
     /// Tell which rule decides about a request, and why those before it don't
     ///
     /// A client or a target is a running process, pid:NUMBER, or facts, KEY=VALUE,KEY=VALUE...: uid, user, gid, group (of a client as
-    /// often as you like: all of its groups), executable, cgroup. What is not given is unknown, which a rule that denies takes for a
+    /// often as you like: all of its groups), executable, cgroup, and of a target sha256. What is not given is unknown, which a rule that denies takes for a
     /// match and a rule that allows does not. Exit status: 0 allowed, 2 denied, 1 the question is wrong.
     Test {
         /// The policy file

@@ -1,5 +1,6 @@
 //! Clients and targets as they are given to `memcr policy test`.
 
+use crate::audit::chain::Hash;
 use crate::serve::process::public_facts;
 use crate::sys::process::open_pidfd;
 use memcr_protocol::subject::{NO_ID, Namespaces, Peer, PeerKind, TargetFacts};
@@ -61,6 +62,7 @@ pub(super) fn target(words: &str) -> Result<TargetFacts, String> {
         executable: String::new(),
         cgroup: String::new(),
         namespaces: None,
+        sha256: None,
     };
     for (key, value) in facts_in(words)? {
         match key {
@@ -70,6 +72,7 @@ pub(super) fn target(words: &str) -> Result<TargetFacts, String> {
             "group" => target.gids = [group(value)?; 3],
             "executable" => value.clone_into(&mut target.executable),
             "cgroup" => value.clone_into(&mut target.cgroup),
+            "sha256" => target.sha256 = Some(hash(value)?),
             key => return Err(unknown(key)),
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn target(words: &str) -> Result<TargetFacts, String> {
 }
 
 fn unknown(key: &str) -> String {
-    format!("{key} is no fact: they are uid, user, gid, group, executable and cgroup")
+    format!("{key} is no fact: they are uid, user, gid, group, executable, cgroup, and of a target sha256")
 }
 
 fn facts_in(words: &str) -> Result<Vec<(&str, &str)>, String> {
@@ -89,6 +92,12 @@ fn facts_in(words: &str) -> Result<Vec<(&str, &str)>, String> {
 
 fn number(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|id| *id != NO_ID).ok_or_else(|| format!("{text} is no id"))
+}
+
+fn hash(digits: &str) -> Result<[u8; 32], String> {
+    Hash::parse(digits)
+        .map(Hash::bytes)
+        .ok_or_else(|| format!("{digits} is no hash: it has 64 hexadecimal digits in lower case"))
 }
 
 fn user(name: &str) -> Result<u32, String> {
@@ -112,12 +121,13 @@ fn process(pid: &str) -> Result<(TargetFacts, Vec<u32>), String> {
     let namespaces = namespace("pid").zip(namespace("user")).map(|(pid, user)| Namespaces { pid, user });
     let executable = fs::read_link(format!("/proc/{pid}/exe"));
     let executable = executable.map(|path| text::of_bytes(path.as_os_str().as_bytes())).unwrap_or_default();
+    let sha256 = fs::read(format!("/proc/{pid}/exe")).ok().map(|bytes| Hash::of(&bytes).bytes());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
     let groups = groups.split_whitespace().filter_map(|group| group.parse().ok()).collect();
     // it was read of this process, if that is still there
     let public = public_facts(pid, pidfd.as_fd()).ok_or_else(gone)?;
-    Ok((TargetFacts { executable, namespaces, ..public.facts }, groups))
+    Ok((TargetFacts { executable, namespaces, sha256, ..public.facts }, groups))
 }
 
 #[cfg(test)]

@@ -47,5 +47,6 @@ pub(crate) fn target(id: u32, executable: &str, cgroup: &str) -> TargetFacts {
         executable: executable.to_owned(),
         cgroup: cgroup.to_owned(),
         namespaces: None,
+        sha256: None,
     }
 }

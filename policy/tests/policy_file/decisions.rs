@@ -295,3 +295,28 @@ fn an_explanation_names_the_first_condition_of_each_rule_that_does_not_hold() {
     let denied = policy.explain(&any_peer(), Action::List, &any_target());
     assert_eq!((denied.decision.rule.as_str(), denied.passed_over.len()), ("default: deny", 4));
 }
+
+#[test]
+fn the_hash_of_an_executable_is_asked_for_only_if_it_decides() {
+    let hash = |byte: u8| format!("{byte:02x}").repeat(32);
+    let with = |sha256| TargetFacts { sha256, ..any_target() };
+    for effect in ["allow", "deny"] {
+        let policy =
+            rule(effect, &format!("target = {{ executable = '/usr/bin/app', sha256 = '{}' }}", hash(7)));
+        assert!(policy.needs_hash(&any_peer(), Action::Checkpoint, &with(None)), "{effect}");
+        assert!(!policy.needs_hash(&any_peer(), Action::Checkpoint, &with(Some([7; 32]))));
+        assert!(!policy.needs_hash(&any_peer(), Action::Checkpoint, &target(600, "/usr/bin/other", "/")));
+        assert!(matches(&policy, &any_peer(), &with(Some([7; 32]))));
+        assert!(!matches(&policy, &any_peer(), &with(Some([8; 32]))));
+        assert_eq!(matches(&policy, &any_peer(), &with(None)), effect == "deny");
+    }
+    let before = "version = 1\n[[rule]]\nname='first'\neffect='allow'\nactions='checkpoint'\n";
+    let policy = parse(&format!(
+        "{before}[[rule]]\nname='b'\neffect='deny'\nactions='checkpoint'\ntarget={{sha256='{}'}}",
+        hash(1)
+    ));
+    assert!(
+        !policy.unwrap().needs_hash(&any_peer(), Action::Checkpoint, &with(None)),
+        "an earlier rule decides"
+    );
+}

@@ -64,7 +64,7 @@ fn an_unknown_key_is_an_error_at_the_first_of_them() {
     );
     assert_eq!(
         error_of_rule_with("[rule.target]\n  exe = '/a'"),
-        "line 7, column 3: unknown key `exe` in `target`; known are `uid`, `user`, `gid`, `group`, `executable`, `cgroup`, `pid_namespace`, `user_namespace`"
+        "line 7, column 3: unknown key `exe` in `target`; known are `uid`, `user`, `gid`, `group`, `executable`, `cgroup`, `pid_namespace`, `user_namespace`, `sha256`"
     );
 }
 
@@ -193,7 +193,7 @@ fn anonymous_stands_alone_and_is_true_or_left_out() {
         (
             "target = { anonymous = true }",
             "line 6, column 12: unknown key `anonymous` in `target`; known are `uid`, `user`, `gid`, `group`, \
-             `executable`, `cgroup`, `pid_namespace`, `user_namespace`"
+             `executable`, `cgroup`, `pid_namespace`, `user_namespace`, `sha256`"
                 .to_owned(),
         ),
     ] {
@@ -320,6 +320,7 @@ fn a_range_a_namespace_or_a_limit_that_makes_no_sense_is_an_error() {
         ("target = { gid = '-7' }", "`-7` is no range"),
         ("client = { uid = '65000-66000' }", "id 65534 stands for every client"),
         ("target = { pid_namespace = 'other' }", "`pid_namespace` must be \"same\""),
+        ("target = { sha256 = 'abc' }", "`sha256` must be 64 hexadecimal digits"),
         ("limits = { asleep = 0 }", "`asleep` must be an integer from 1"),
         ("limits = { size = '5T' }", "`5T` is no size"),
         ("limits = { size = '0' }", "`0` is no size"),

@@ -33,6 +33,7 @@ struct Conditions {
     cgroup: Option<Vec<String>>,
     same_pid: bool,
     same_user: bool,
+    sha256: Option<u8>,
 }
 
 /// Ids, each a range.
@@ -66,16 +67,16 @@ prop_compose! {
     fn client()(uid in of(ids()), gid in of(ids()), executable in of(vec(pattern(), 1..3)),
         cgroup in of(vec(pattern(), 1..3)), anonymous in weighted(0.2)) -> Option<Client> {
         let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some();
-        let conditions = Conditions { uid, gid, executable, cgroup, same_pid: false, same_user: false };
+        let conditions = Conditions { uid, gid, executable, cgroup, same_pid: false, same_user: false, sha256: None };
         if anonymous { Some(Client::Anonymous) } else { some.then_some(Client::Ids(conditions)) }
     }
 }
 
 prop_compose! {
     fn target()(uid in of(ids()), gid in of(ids()), executable in of(vec(pattern(), 1..3)),
-        cgroup in of(vec(pattern(), 1..3)), same_pid in weighted(0.2), same_user in weighted(0.2)) -> Option<Conditions> {
-        let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some() || same_pid || same_user;
-        some.then_some(Conditions { uid, gid, executable, cgroup, same_pid, same_user })
+        cgroup in of(vec(pattern(), 1..3)), same_pid in weighted(0.2), same_user in weighted(0.2), sha256 in of(0u8..2)) -> Option<Conditions> {
+        let some = uid.is_some() || gid.is_some() || executable.is_some() || cgroup.is_some() || same_pid || same_user || sha256.is_some();
+        some.then_some(Conditions { uid, gid, executable, cgroup, same_pid, same_user, sha256 })
     }
 }
 
@@ -89,11 +90,11 @@ prop_compose! {
 prop_compose! {
     fn subjects()(kind in select(vec![PeerKind::Process, PeerKind::Socket, PeerKind::Anonymous]), uid in 0u32..4, gid in 0u32..4, groups in vec(0u32..4, 0..3),
         uids in [0u32..4, 0..4, 0..4], gids in [0u32..4, 0..4, 0..4], same: bool,
-        executable in path(), cgroup in path(), of_client in (of(path()), of(path())), inside in namespaces(), there in namespaces())
+        executable in path(), cgroup in path(), of_client in (of(path()), of(path())), inside in namespaces(), there in namespaces(), sha256 in of((0u8..2).prop_map(|byte| [byte; 32])))
         -> (Peer, TargetFacts) {
         let [uids, gids] = if same { [[uids[0]; 3], [gids[0]; 3]] } else { [uids, gids] };
         (Peer { kind, uid, gid, groups, pid: 7, executable: of_client.0, cgroup: of_client.1, namespaces: inside },
-            TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup, namespaces: there })
+            TargetFacts { pid: 8, start_time: 9, uids, gids, executable, cgroup, namespaces: there, sha256 })
     }
 }
 
@@ -137,6 +138,9 @@ impl Rule {
             all &= conditions.gid.as_ref().is_none_or(|gids| self.ids(gids, target.gids));
             all &= conditions.executable.as_ref().is_none_or(|globs| self.path(globs, &target.executable));
             all &= conditions.cgroup.as_ref().is_none_or(|globs| self.path(globs, &target.cgroup));
+            if let Some(byte) = conditions.sha256 {
+                all &= target.sha256.map_or(!self.allow, |found| found == [byte; 32]);
+            }
             match (peer.namespaces, target.namespaces) {
                 (Some(client), Some(target)) => {
                     all &= !conditions.same_pid || client.pid == target.pid;
@@ -184,6 +188,9 @@ impl Conditions {
             if let Some(patterns) = patterns {
                 text += &format!("{key} = {patterns:?}\n");
             }
+        }
+        if let Some(byte) = self.sha256 {
+            text += &format!("sha256 = \"{}\"\n", format!("{byte:02x}").repeat(32));
         }
         for (key, same) in [("pid_namespace", self.same_pid), ("user_namespace", self.same_user)] {
             if same {
@@ -266,7 +273,7 @@ proptest! {
             let expected = naive(&pattern, &path)
                 && (pattern.ends_with(" (deleted)") || !path.ends_with(" (deleted)"));
             let target = TargetFacts { pid: 8, start_time: 9, uids: [1; 3], gids: [1; 3],
-                executable: "/a".to_owned(), cgroup: path.clone(), namespaces: None };
+                executable: "/a".to_owned(), cgroup: path.clone(), namespaces: None, sha256: None };
             prop_assert_eq!(policy.decide(&peer, Action::List, &target).allowed, expected, "{}", path);
         }
     }

@@ -7,6 +7,7 @@ use crate::phase::handles::{self, Handles};
 use crate::phase::{Judge, Plan, image_file};
 use crate::sys::memory::{self, TargetMemory};
 use crate::sys::pidfd;
+use crate::target::executable::Hashed;
 use crate::target::mappings::{self, Mapping};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
@@ -95,7 +96,9 @@ pub(crate) fn attach(
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
     let peer = judge.peer(request.client)?;
-    let seen = facts::target(pid, &directory)?;
+    let mut seen = facts::target(pid, &directory)?;
+    let hashed = if judge.needs_hash(&peer, &seen) { Hashed::of(&directory) } else { None };
+    seen.sha256 = hashed.and_then(|hashed| hashed.sha256(&directory));
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
     // once before it is touched, so that nobody can freeze a stranger's process for a moment
     tell_decision(broker, judge.checkpoint(&peer, &seen), false)?;
@@ -103,6 +106,7 @@ pub(crate) fn attach(
     let may_be_stopped = Status::read(&directory)?.state == 'T';
     let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
     let decided = facts::target(pid, &directory).and_then(|facts| {
+        let facts = TargetFacts { sha256: hashed.and_then(|hashed| hashed.sha256(&directory)), ..facts };
         let (rule, limits) = tell_decision(broker, judge.checkpoint(&peer, &facts), true)?;
         let size = Status::read(&directory)?.rss_anonymous;
         judge.require_within(limits, &rule, pid.as_raw(), size)?;

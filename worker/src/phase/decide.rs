@@ -58,6 +58,11 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Whether it depends on the hash of the target's executable what is decided.
+    pub(super) fn needs_hash(&self, peer: &Peer, target: &TargetFacts) -> bool {
+        facts::is_known(peer) && self.policy(|policy| policy.needs_hash(peer, Action::Checkpoint, target))
+    }
+
     /// Refuses a checkpoint that goes over the limits of the rule that allows it; `size` is the target's anonymous
     /// memory in bytes.
     pub(super) fn require_within(&self, limits: Limits, rule: &str, pid: i32, size: u64) -> Result<()> {

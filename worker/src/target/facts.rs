@@ -45,6 +45,7 @@ pub(crate) fn target(pid: Pid, directory: &ProcDirectory) -> Result<TargetFacts>
         executable: executable(directory),
         cgroup: cgroup(&directory.text("cgroup")?),
         namespaces: namespaces(directory),
+        sha256: None,
     })
 }
 

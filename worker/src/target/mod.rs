@@ -1,6 +1,7 @@
 //! Reading about the target: who it is, what it has mapped, what forbids touching it.
 
 pub(crate) mod clients;
+pub(crate) mod executable;
 pub(crate) mod facts;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

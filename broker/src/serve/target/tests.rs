@@ -77,6 +77,7 @@ fn subjects() -> WorkerEvent {
         executable: "/bin/program".into(),
         cgroup: "/".into(),
         namespaces: None,
+        sha256: None,
     };
     WorkerEvent::Subjects { peer, target }
 }
