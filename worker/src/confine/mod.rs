@@ -6,7 +6,8 @@ mod seccomp;
 mod worker_filter;
 
 pub(crate) use capabilities::{keep_ptrace_permitted, lower_ptrace, raise_ptrace};
-pub(crate) use seccomp::{Condition, Filter, install};
+pub(crate) use seccomp::install;
+pub(crate) use worker_filter::TABLE as CONFINED_WORKER;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -38,6 +39,6 @@ pub(crate) fn confine(keep: &[RawFd], tids: &[Pid]) -> Result<Confined> {
     let (landlock_abi, landlock_full) = landlock::deny_all()?;
     capabilities::drop_all()?;
     // last, since it forbids all of the above
-    let seccomp = install(&worker_filter::filter(tids))?;
-    Ok(Confined { sandbox: Sandbox { landlock_abi, landlock_full, seccomp, capabilities_empty: true } })
+    install(worker_filter::filter(tids))?;
+    Ok(Confined { sandbox: Sandbox { landlock_abi, landlock_full, seccomp: true, capabilities_empty: true } })
 }

@@ -86,7 +86,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     if over_tcp {
         tcp_clients::prove()?;
     }
-    confine::install(&filter::filter(&settings.way, over_tcp))?;
+    confine::install(filter::filter(&settings.way, over_tcp))?;
     Ok(Setup { authority, settings, device, host, broker })
 }
 
