@@ -159,3 +159,63 @@ fn set(arguments: &mut Arguments, index: u8, value: u64) {
 fn lower(value: u64) -> u32 {
     value as u32
 }
+
+/// What became of a process that made a call under a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The filter killed it.
+    Forbidden,
+    /// The call came back, with ENOSYS.
+    Absent,
+    /// The call came back with anything else, or ended the process as it should.
+    Lived,
+    /// Another signal than the filter's killed it.
+    Killed(i32),
+}
+
+/// Call numbers that are tried: all that there are, some that there are not, and those of x86-64's x32.
+fn all_numbers() -> impl Iterator<Item = i64> {
+    const X32: i64 = 0x4000_0000;
+    (-1..=600).chain((0..=600).step_by(25).map(|number| X32 + number))
+}
+
+impl Filter {
+    /// Tries everything, with `run` that makes one call in a process of its own under this filter: that each entry lets a
+    /// call through; that the same call dies with each condition not met, for each single bit of it; that every
+    /// call without an entry dies, but those that this kernel shows to no filter. Gives what was otherwise, and how
+    /// many calls were tried.
+    #[must_use]
+    pub fn tried(&self, never_shown: &[i64], run: impl Fn(&Attempt) -> End) -> (Vec<String>, usize) {
+        let (mut complaints, mut void, mut count) = (Vec::new(), Vec::new(), 0);
+        let mut expect = |attempt: &Attempt, expected: End, what: &str| {
+            count += 1;
+            let end = run(attempt);
+            if end != expected {
+                complaints.push(format!(
+                    "{} ({what}): {end:?} for call {} with {:x?}",
+                    attempt.name, attempt.number, attempt.arguments
+                ));
+            }
+        };
+        for entry in self.entries().iter().filter(|entry| !entry.when.is_empty()) {
+            expect(&self.met(entry), End::Lived, "conditions met");
+            for (condition, attempts) in self.missed(entry) {
+                let what = format!("not met: {condition}");
+                attempts.iter().for_each(|attempt| expect(attempt, End::Forbidden, &what));
+                // a condition that anything else makes void would be worth nothing
+                if attempts.is_empty()
+                    && !(self.tracees.is_none() && matches!(condition, Condition::Tracee(_)))
+                {
+                    void.push(format!("{} is never {what}", entry.name()));
+                }
+            }
+        }
+        for number in all_numbers().filter(|number| !self.knows(*number) && !never_shown.contains(number)) {
+            let attempt = Attempt { name: format!("call {number}"), number, arguments: [u64::MAX; 6] };
+            let is_absent = self.absent().is_some_and(|call| call.number == number);
+            expect(&attempt, if is_absent { End::Absent } else { End::Forbidden }, "no entry");
+        }
+        complaints.append(&mut void);
+        (complaints, count)
+    }
+}

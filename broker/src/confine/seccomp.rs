@@ -151,6 +151,17 @@ fn filter(mode: Mode, reopens: bool) -> Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::NEVER_SHOWN;
+    use crate::sys::trial::end_of;
+
+    #[test]
+    fn every_altered_argument_and_every_other_call_ends_the_broker() {
+        let filter = filter(Mode::OneShot, true);
+        let programs = filter.programs(TARGET).unwrap();
+        let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
+        assert!(complaints.is_empty(), "{complaints:#?}");
+        assert!(count > 1000, "only {count} calls were tried");
+    }
 
     #[test]
     fn nothing_that_makes_processes_or_programs_is_allowed() {

@@ -189,6 +189,19 @@ pub(super) fn filter(way: &Way, over_tcp: bool) -> Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{NEVER_SHOWN, SECCOMP_ARCHITECTURE};
+    use crate::sys::trial::end_of;
+
+    #[test]
+    fn every_altered_argument_and_every_other_call_ends_the_launcher() {
+        // entries that no daemon needs together don't make each other void (the_tables_have_no_flaws)
+        let named = Way::Named { directory: "/run".into(), group: None };
+        let filter = filter(&named, true).and(TAKING).answering_absent(call!(SYS_clone3));
+        let programs = filter.programs(SECCOMP_ARCHITECTURE).unwrap();
+        let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
+        assert!(complaints.is_empty(), "{complaints:#?}");
+        assert!(count > 1000, "only {count} calls were tried");
+    }
 
     #[test]
     fn the_tables_have_no_flaws() {
