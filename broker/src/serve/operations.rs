@@ -71,7 +71,7 @@ impl Server {
                 self.program_named(ticket, executable, may_be_guarded);
             }
             LauncherReport::TargetFound { ticket, found } => self.target_found(ticket, found, descriptors),
-            LauncherReport::Ready | LauncherReport::SetupFailed { .. } => {
+            LauncherReport::Ready { .. } | LauncherReport::SetupFailed { .. } => {
                 warn!("the launcher reports its setup a second time");
             }
         }

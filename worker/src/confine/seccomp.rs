@@ -9,7 +9,7 @@ use seccompiler::apply_filter;
 ///
 /// clone3 hides its flags in memory, so it answers "no such call" and libraries use clone, whose flags the
 /// filter sees.
-pub(crate) fn install(filter: Filter) -> Result<()> {
+pub(super) fn install(filter: Filter) -> Result<()> {
     let failed =
         |error: &dyn std::fmt::Display| Error::Unsupported(format!("confining with seccomp: {error}"));
     let filter = filter.answering_absent(call!(SYS_clone3));

@@ -72,6 +72,18 @@ const TABLE: &[Entry] = &[
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),
     allow(call!(SYS_readlinkat), "executables"),
     allow(call!(SYS_newfstatat), "the image, descriptors of the target"),
+    allow_if(
+        call!(SYS_prlimit64),
+        "RLIMIT_NOFILE",
+        &[Is(0, 0), Is(1, libc::RLIMIT_NOFILE)],
+        "confining a worker: its limits can only be lowered",
+    ),
+    allow_if(
+        call!(SYS_prlimit64),
+        "RLIMIT_FSIZE",
+        &[Is(0, 0), Is(1, libc::RLIMIT_FSIZE)],
+        "confining a worker: its limits can only be lowered",
+    ),
     allow_if(call!(SYS_unlinkat), "", &[Is(2, 0)], "removing an image"),
     allow_if(call!(SYS_close_range), "", &[Is(2, 0)], "descriptors of the launcher, in a worker"),
     allow_if(
