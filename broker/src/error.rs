@@ -106,6 +106,9 @@ pub enum BrokerError {
         /// What happened.
         reason: String,
     },
+    /// The sandbox can't be complete, and must be.
+    #[error("{0}")]
+    Sandbox(String),
     /// The process could not be confined.
     #[error("confine the broker: {step}: {cause}")]
     Confine {
@@ -127,6 +130,7 @@ impl BrokerError {
             | Self::InUse { .. }
             | Self::Spawn { .. }
             | Self::Launcher { .. }
+            | Self::Sandbox(_)
             | Self::Confine { .. } => 4,
             Self::Port { .. }
             | Self::Place { .. }

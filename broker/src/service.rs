@@ -48,9 +48,12 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
         image: foundation.image,
         guard: if foundation.full_guard { "full" } else { "exit-kill" },
         landlock: landlock.name(),
+        sandbox: foundation.sandbox,
+        missing: foundation.missing.clone(),
     };
     let restricted = confine::restrict(
         &foundation.identity,
+        foundation.sandbox,
         listener.and_then(Listener::parent),
         foundation.audit.directory(),
     )?;
@@ -61,19 +64,17 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
     // a thread takes over what this one has given up, and can't be started once the filter is there
     let closer = Closer::start()?;
     let mut server = Server::new(foundation, closer)?;
-    restricted.seal(mode, server.reopens_its_audit_log())?;
+    restricted.seal(mode, server.reopens_its_audit_log(), &announcement.missing)?;
     report(&announcement);
     server.announce(&announcement)?;
     Ok(server)
 }
 
 fn report(announcement: &Announcement) {
-    let Announcement { uid, gid, landlock, .. } = announcement;
-    info!("running as user {uid}, group {gid}, without capabilities; landlock: {landlock}, seccomp: full");
-    if *landlock == Enforcement::None.name() {
-        warn!(
-            "this kernel has no landlock: the file system is kept from the broker by its user and by seccomp only"
-        );
+    let Announcement { uid, gid, sandbox, missing, .. } = announcement;
+    info!("running as user {uid}, group {gid}, without capabilities; sandbox: {}", sandbox.name());
+    for lack in missing {
+        warn!("the sandbox is not complete: {}", lack.sentence());
     }
     if let Some(path) = &announcement.listen {
         info!("listening on {path}");

@@ -6,6 +6,7 @@
 use crate::frame::Message;
 use crate::image::{Compression, ImageSettings};
 use crate::parasite::MAX_PATH;
+use crate::sandbox::{Lack, Strictness};
 use crate::subject::Peer;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,6 +33,8 @@ pub enum Job {
         drop_file_pages: bool,
         /// How workers talk to their parasites.
         transport: Transport,
+        /// Whether anything may run where the sandbox can't be complete.
+        sandbox: Strictness,
     },
     /// Name the peer of a client's socket. With that socket.
     Identify {
@@ -147,7 +150,10 @@ pub struct Accounts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LauncherReport {
     /// Set up; jobs may come.
-    Ready,
+    Ready {
+        /// What launcher and workers have to do without.
+        missing: Vec<Lack>,
+    },
     /// It can't be set up; the launcher exits.
     SetupFailed {
         /// Why, as a sentence.

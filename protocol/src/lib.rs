@@ -13,7 +13,7 @@
 //! | [`parasite`] | a worker and the code it runs inside the target |
 //!
 //! [`frame`] is how the first four look on the wire; [`subject`] says who asks and for what; [`image`] how an
-//! image is written.
+//! image is written; [`sandbox`] how complete the sandbox is.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -40,6 +40,8 @@ pub mod legacy;
 pub mod parasite;
 #[cfg(feature = "messages")]
 pub mod report;
+#[cfg(feature = "messages")]
+pub mod sandbox;
 #[cfg(feature = "messages")]
 pub mod subject;
 #[cfg(feature = "messages")]

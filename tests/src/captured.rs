@@ -8,6 +8,7 @@ use crate::users::{User, cast};
 use memcr_protocol::frame::{self, Message};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, SleepOptions, Transport};
+use memcr_protocol::sandbox::Strictness;
 use memcr_protocol::subject::Peer;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
 use nix::sys::socket::{
@@ -122,6 +123,7 @@ impl CapturedBroker {
             image: ImageSettings::default(),
             drop_file_pages: false,
             transport: Transport::Taken,
+            sandbox: Strictness::Strict,
             policy: policy.map(|_| PolicySource { path: "policy.toml".into(), owner: 0 }),
             userfaultfd: true,
             listen_group: Some(cast().socket_group),
@@ -132,7 +134,7 @@ impl CapturedBroker {
         });
         let descriptors: Vec<_> = file.iter().map(AsFd::as_fd).chain([device.as_fd()]).collect();
         self.jobs.send(&setup, &descriptors);
-        assert_eq!(self.jobs.receive(), Some(LauncherReport::Ready));
+        assert_eq!(self.jobs.receive(), Some(LauncherReport::Ready { missing: Vec::new() }));
         self
     }
 

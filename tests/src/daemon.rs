@@ -40,7 +40,7 @@ pub struct Setup {
     descriptors: Option<u64>,
     entrance: Entrance,
     network: Option<Rc<Network>>,
-    has_pidfd_getfd: bool,
+    lacks: Option<&'static str>,
     scratch: Scratch,
 }
 
@@ -92,7 +92,7 @@ impl Setup {
             descriptors: None,
             entrance: Entrance::Socket,
             network: None,
-            has_pidfd_getfd: true,
+            lacks: None,
             scratch,
         }
     }
@@ -165,9 +165,25 @@ impl Setup {
     }
 
     /// Finds no pidfd_getfd(2) in its kernel, if it is started by root.
-    pub fn without_pidfd_getfd(mut self) -> Self {
-        self.has_pidfd_getfd = false;
+    pub fn without_pidfd_getfd(self) -> Self {
+        self.without_call("pidfd_getfd")
+    }
+
+    /// Finds no such call in its kernel, if it is started by root.
+    pub fn without_call(mut self, name: &'static str) -> Self {
+        self.lacks = Some(name);
         self
+    }
+
+    /// Its launcher and workers find no such call in their kernel.
+    pub fn worker_without_call(self, name: &str) -> Self {
+        let [without, worker] =
+            ["without-call", "memcr-worker"].map(|name| binaries::path(name).display().to_string());
+        let script = format!("#!/bin/sh\nexec {without} {name} {worker}\n");
+        let path = self.scratch.file("memcr-worker", &script);
+        crate::scratch::set_mode(&path, 0o755);
+        let word = path.display().to_string();
+        self.arguments(&["--worker", &word])
     }
 
     /// The directory that it will have.
@@ -218,12 +234,14 @@ impl Setup {
                         command.arg(format!("--nofile={number}:{number}")).arg(memcr);
                         command
                     }
-                    (None, None) if self.has_pidfd_getfd => Command::new(memcr),
-                    (None, None) => {
-                        let mut command = Command::new(binaries::path("without-pidfd-getfd"));
-                        command.arg(memcr);
-                        command
-                    }
+                    (None, None) => match self.lacks {
+                        None => Command::new(memcr),
+                        Some(name) => {
+                            let mut command = Command::new(binaries::path("without-call"));
+                            command.arg(name).arg(memcr);
+                            command
+                        }
+                    },
                 };
                 command.env_clear().current_dir("/");
                 if self.has_user {

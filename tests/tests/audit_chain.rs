@@ -88,7 +88,7 @@ fn the_chain_goes_on_over_a_restart_and_whatever_is_done_to_the_log_is_found() {
     assert_ne!(other_user, lines[1]);
     let mut changed = lines.clone();
     changed[1] = &other_user;
-    assert_eq!(forged(&changed).0, false);
+    assert!(!forged(&changed).0);
     assert_eq!(forged(&changed).1, Some(3), "the next line shows it");
     let removed = [&lines[..4], &lines[5..]].concat();
     assert_eq!(forged(&removed).1, Some(5));

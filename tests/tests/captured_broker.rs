@@ -4,6 +4,7 @@
 use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{Clients, Job, LauncherReport, SleepOptions, Transport};
+use memcr_protocol::sandbox::Strictness;
 use memcr_protocol::worker::WorkerEvent;
 use memcr_tests::captured::{CapturedBroker, order_restore, until_settled};
 use memcr_tests::procfs;
@@ -195,6 +196,7 @@ fn a_second_set_up_or_a_job_before_the_first_ends_the_launcher() {
         image: ImageSettings::default(),
         drop_file_pages: false,
         transport: Transport::Taken,
+        sandbox: Strictness::Strict,
     };
     let mut broker = CapturedBroker::with_set_up_launcher();
     broker.jobs.send(&setup, &[]);

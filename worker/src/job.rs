@@ -1,7 +1,7 @@
 //! One worker: a process of its own, from the job to the end of the sleep.
 
 use crate::channel::{Broker, Launcher};
-use crate::confine;
+use crate::confine::{self, Terms};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::phase::Judge;
@@ -27,9 +27,16 @@ pub(crate) fn sleep(
 }
 
 /// Takes over from a worker that has died. Exit status of the worker.
-pub(crate) fn take_over(inheritance: Inheritance, host: &Host, broker: &Broker, launcher: &Launcher) -> i32 {
+pub(crate) fn take_over(
+    inheritance: Inheritance,
+    terms: &Terms,
+    host: &Host,
+    broker: &Broker,
+    launcher: &Launcher,
+) -> i32 {
     let sleeps = inheritance.sleep.is_some();
-    let restored = confine::raise_ptrace().and_then(|()| succeed(inheritance, broker, launcher, host.cores));
+    let restored =
+        confine::raise_ptrace().and_then(|()| succeed(inheritance, broker, launcher, terms, host.cores));
     match restored {
         // the launcher tells the broker that the worker died and harmed nothing
         Ok(None) => 0,
@@ -70,7 +77,7 @@ fn sleep_and_wake(
     confine::raise_ptrace()?;
     let plan = request.plan;
     let attached = attach(request, judge, broker, launcher)?;
-    let confined = match attached.confine(judge, broker, launcher) {
+    let confined = match attached.confine(&plan.settings.terms, judge, broker, launcher) {
         Ok(confined) => confined,
         Err(error) => return Err(attached.undo(launcher).err().unwrap_or(error)),
     };

@@ -86,6 +86,9 @@ pub(crate) struct Start<'a> {
     pub(crate) guard: &'static str,
     pub(crate) landlock: &'static str,
     pub(crate) seccomp: bool,
+    /// Whether the sandbox must be complete, and what it lacks.
+    pub(crate) sandbox: &'static str,
+    pub(crate) missing: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]

@@ -56,6 +56,8 @@ fn examples() -> Vec<Event<'static>> {
             guard: Guard::Full.name(),
             landlock: "full",
             seccomp: true,
+            sandbox: "strict",
+            missing: Vec::new(),
         }),
         Event::RequestBegun(Begun {
             request: 1,

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, CommandFactory, Parser};
 use memcr_protocol::image::{Cipher, Compression};
 use memcr_protocol::launcher::Transport;
+use memcr_protocol::sandbox::Strictness;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -166,6 +167,13 @@ pub struct Arguments {
     /// the end of the daemon wakes them all the same.
     #[arg(long)]
     pub audit_required: bool,
+
+    /// What to do where the kernel lacks a part of the sandbox: strict (without this flag) or best-effort
+    ///
+    /// Strict: don't run. Best effort: run with what there is, and say in log and audit log what is missing. Everything
+    /// is there with Linux 6.12 or newer, landlock and seccomp.
+    #[arg(long, value_name = "HOW", default_value = "strict", hide_default_value = true, value_parser = strictness)]
+    pub sandbox: Strictness,
 
     /// Started as root: the user (name or number) to become
     ///
@@ -334,6 +342,13 @@ fn cipher(text: &str) -> Result<CipherChoice, String> {
         _ => return Err(format!("the ciphers are {}", CIPHERS.join(", "))),
     };
     Ok(CipherChoice { name: text.to_ascii_lowercase(), cipher })
+}
+
+fn strictness(text: &str) -> Result<Strictness, String> {
+    [Strictness::Strict, Strictness::BestEffort]
+        .into_iter()
+        .find(|strictness| strictness.name() == text)
+        .ok_or_else(|| "it is strict or best-effort".into())
 }
 
 fn process_id(text: &str) -> Result<i32, String> {

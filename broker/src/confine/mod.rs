@@ -12,8 +12,10 @@ pub(crate) use seccomp::Mode;
 
 use crate::error::{Attempt, BrokerError};
 use crate::startup::identity::Identity;
+use crate::sys::process;
+use memcr_protocol::sandbox::{Lack, Strictness};
 use nix::sys::prctl::{get_no_new_privs, set_dumpable, set_no_new_privs};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
 use nix::unistd::{chdir, getresgid, getresuid, setgroups, setresgid, setresuid};
 use std::os::fd::BorrowedFd;
@@ -25,13 +27,14 @@ pub(crate) struct Restricted {
     pub(crate) landlock: Enforcement,
 }
 
-/// Gives up user, groups, capabilities, core dumps and the file system, but for removing names in
+/// Gives up user, groups, capabilities, core dumps, environment and the file system, but for removing names in
 /// `socket_directory`, and appending to files in `audit_directory`. Every failure is fatal.
 ///
 /// # Errors
 /// [`BrokerError`] for the first step that failed, or whose effect did not show.
 pub(crate) fn restrict(
     identity: &Identity,
+    strictness: Strictness,
     socket_directory: Option<BorrowedFd<'_>>,
     audit_directory: Option<BorrowedFd<'_>>,
 ) -> Result<Restricted, BrokerError> {
@@ -60,21 +63,41 @@ pub(crate) fn restrict(
     // after the change of user, which sets it anew; no other process of this user may trace us or read our memory
     set_dumpable(false).attempt("clear", "dumpable")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).attempt("forbid", "core dumps")?;
+    let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).attempt("read", "the limit of descriptors")?;
+    setrlimit(Resource::RLIMIT_NOFILE, descriptors, descriptors)
+        .attempt("keep", "the limit of descriptors")?;
+    process::wipe_environment();
     umask(FileMode::from_bits_truncate(0o077));
     // keeps no file system busy; relative paths were all used
     chdir("/").attempt("change directory to", "/")?;
-    Ok(Restricted { landlock: landlock::confine(socket_directory, audit_directory)? })
+    let landlock = landlock::confine(socket_directory, audit_directory)?;
+    if strictness == Strictness::Strict && landlock != Enforcement::Full {
+        return Err(failed("landlock", &format!("only in part ({})", landlock.name())));
+    }
+    Ok(Restricted { landlock })
 }
 
 impl Restricted {
-    /// Forbids all system calls but those of `mode`, in every thread; whether the audit log may be opened anew. Nothing is set
-    /// up after this.
+    /// Forbids to make threads and processes, and all system calls but those of `mode`, in every thread; whether the audit
+    /// log may be opened anew. Nothing is set up after this. Where the kernel has no filters, none is installed.
     ///
     /// # Errors
     /// [`BrokerError::Confine`].
-    pub(crate) fn seal(self, mode: Mode, reopens: bool) -> Result<(), BrokerError> {
-        seccomp::apply(mode, reopens)
+    pub(crate) fn seal(self, mode: Mode, reopens: bool, missing: &[Lack]) -> Result<(), BrokerError> {
+        // counts all of this user's, of whom there are some: there can't be one more
+        setrlimit(Resource::RLIMIT_NPROC, 0, 0).attempt("forbid", "new processes")?;
+        if missing.contains(&Lack::Seccomp) { Ok(()) } else { seccomp::apply(mode, reopens) }
     }
+}
+
+/// What the sandbox of the broker has to do without.
+///
+/// # Errors
+/// [`BrokerError::Sandbox`] when that is something that must not be missing.
+pub(crate) fn missing(strictness: Strictness) -> Result<Vec<Lack>, BrokerError> {
+    let missing = Lack::of(process::landlock_abi(), process::has_seccomp());
+    strictness.permit(&missing).map_err(BrokerError::Sandbox)?;
+    Ok(missing)
 }
 
 fn failed(step: &'static str, cause: &impl ToString) -> BrokerError {

@@ -171,7 +171,7 @@ mod tests {
 
     fn close_under_filter() -> ! {
         let closer = Closer::start().unwrap();
-        Restricted { landlock: Enforcement::None }.seal(Mode::Serve, false).unwrap();
+        Restricted { landlock: Enforcement::None }.seal(Mode::Serve, false, &[]).unwrap();
         let original = descriptor();
         // the two meet in every way that there is
         for round in 0..50_000 {

@@ -56,6 +56,7 @@ use memcr_protocol::code::Failure;
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{LauncherReport, SleepOptions};
+use memcr_protocol::sandbox::{Lack, Strictness};
 use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -205,7 +206,9 @@ impl Server {
             checksum: start.image.checksum,
             guard: start.guard,
             landlock: start.landlock,
-            seccomp: true,
+            seccomp: !start.missing.contains(&Lack::Seccomp),
+            sandbox: start.sandbox.name(),
+            missing: start.missing.iter().map(|lack| lack.name()).collect(),
         }));
         if let (Err(cause), true) = (written, audit_required) {
             let cause = cause.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
@@ -262,4 +265,7 @@ pub(crate) struct Announcement {
     pub(crate) image: ImageSettings,
     pub(crate) guard: &'static str,
     pub(crate) landlock: &'static str,
+    pub(crate) sandbox: Strictness,
+    /// What the sandbox has to do without.
+    pub(crate) missing: Vec<Lack>,
 }

@@ -11,6 +11,7 @@ use caps::{CapSet, Capability, has_cap};
 use memcr_protocol::frame::{Message, PREFIX_LENGTH};
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{Clients, Job, LauncherReport, Transport};
+use memcr_protocol::sandbox::{Lack, Strictness};
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -39,6 +40,8 @@ pub(crate) struct Launcher {
     pub(crate) channel: Channel,
     /// Its process id.
     pub(crate) pid: i32,
+    /// What it and its workers have to do without.
+    pub(crate) missing: Vec<Lack>,
 }
 
 /// What the launcher gets.
@@ -57,6 +60,8 @@ pub(crate) struct Endowment {
     pub(crate) drop_file_pages: bool,
     /// How workers talk to their parasites.
     pub(crate) transport: Transport,
+    /// Whether anything may run where the sandbox can't be complete.
+    pub(crate) sandbox: Strictness,
 }
 
 /// Where clients come from.
@@ -100,8 +105,8 @@ pub(crate) fn start(
     };
     let pid =
         spawn(plan).map_err(|cause| BrokerError::Spawn { program: name.clone(), cause: cause.into() })?;
-    let mut launcher = Launcher { channel, pid: pid.as_raw() };
-    set_up(&mut launcher.channel, endowment)
+    let mut launcher = Launcher { channel, pid: pid.as_raw(), missing: Vec::new() };
+    launcher.missing = set_up(&mut launcher.channel, endowment)
         .map_err(|reason| BrokerError::Launcher { program: name, reason })?;
     Ok(launcher)
 }
@@ -114,8 +119,8 @@ fn group_of_sockets(transport: &Transport) -> Option<Gid> {
     }
 }
 
-fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
-    let Endowment { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport } =
+fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<Vec<Lack>, String> {
+    let Endowment { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport, sandbox } =
         endowment;
     let (clients, of_client) = match clients {
         ClientSource::Listener(address) => (Clients::AcceptedAt(address), Vec::new()),
@@ -131,6 +136,7 @@ fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
         image,
         drop_file_pages,
         transport,
+        sandbox,
     };
     let policy = policy.map(|policy| OwnedFd::from(policy.file));
     let descriptors = policy.into_iter().chain(userfaultfd).chain(of_client).collect();
@@ -143,7 +149,7 @@ fn set_up(channel: &mut Channel, endowment: Endowment) -> Result<(), String> {
     }
     let mut buffer = vec![0; PREFIX_LENGTH + LauncherReport::LIMIT];
     match channel.receive::<LauncherReport>(&mut buffer) {
-        Ok(Some(LauncherReport::Ready)) => Ok(()),
+        Ok(Some(LauncherReport::Ready { missing })) => Ok(missing),
         Ok(Some(LauncherReport::SetupFailed { reason })) => Err(reason),
         Ok(Some(_) | None) => Err("answered something else than that it is ready".into()),
         Err(ChannelError::Closed) => Err("ended before it was ready".into()),

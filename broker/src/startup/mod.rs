@@ -12,6 +12,7 @@ pub(crate) mod ports;
 
 use crate::audit::log::AuditLog;
 use crate::cli::Arguments;
+use crate::confine;
 use crate::error::{Attempt, BrokerError};
 use activation::Passed;
 use directories::ImageDirectories;
@@ -21,6 +22,7 @@ use listener::{Listener, PathListener};
 use memcr_policy::Policy;
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{SleepOptions, Transport};
+use memcr_protocol::sandbox::{Lack, Strictness};
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -51,6 +53,9 @@ pub(crate) struct Foundation {
     pub(crate) listen_group: Option<u32>,
     pub(crate) signals: SignalFd,
     pub(crate) service_manager: ServiceManager,
+    /// Whether the sandbox must be complete, and what it has to do without.
+    pub(crate) sandbox: Strictness,
+    pub(crate) missing: Vec<Lack>,
     /// Whether /dev/userfaultfd could be opened.
     pub(crate) full_guard: bool,
     /// File descriptors that this process may have.
@@ -75,6 +80,7 @@ pub(crate) fn lay(
     within: Option<(OwnedFd, OwnedFd)>,
 ) -> Result<Foundation, BrokerError> {
     arguments.remarks().iter().for_each(|remark| warn!("{remark}"));
+    let mut missing = confine::missing(arguments.sandbox)?;
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
     let identity = identity::choose(arguments.user.as_deref())?;
@@ -114,8 +120,11 @@ pub(crate) fn lay(
         image,
         drop_file_pages: arguments.rss_file,
         transport,
+        sandbox: arguments.sandbox,
     };
     let launcher = launcher::start(arguments.worker.as_deref(), &identity, endowment)?;
+    let more = launcher.missing.iter().filter(|lack| !missing.contains(lack)).copied().collect::<Vec<_>>();
+    missing.extend(more);
     let listener = match path {
         Some(path) => Some(Listener::Path(match given {
             Some(given) => given,
@@ -135,6 +144,8 @@ pub(crate) fn lay(
         listen_group,
         signals,
         service_manager,
+        sandbox: arguments.sandbox,
+        missing,
         full_guard,
         descriptors,
         per_user: (arguments.max_connections_per_user, arguments.max_sleepers_per_user),

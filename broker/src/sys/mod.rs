@@ -3,3 +3,5 @@
 pub(crate) mod descriptors;
 pub(crate) mod process;
 pub(crate) mod spawn;
+#[cfg(test)]
+pub(crate) mod trial;

@@ -35,3 +35,42 @@ pub(crate) fn drop_from_bounding_set(capability: u8) -> Result<(), Errno> {
     let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
     Errno::result(result).map(drop)
 }
+
+/// Whether the kernel has filters of system calls, with the action that they use.
+pub(crate) fn has_seccomp() -> bool {
+    let action = libc::SECCOMP_RET_KILL_PROCESS;
+    // SAFETY: the kernel reads the action
+    let answer =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    answer == 0
+}
+
+/// The interface of landlock that the kernel has; 0 if it has none, or if it is not enabled.
+pub(crate) fn landlock_abi() -> u32 {
+    /// LANDLOCK_CREATE_RULESET_VERSION (include/uapi/linux/landlock.h).
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel makes nothing and reads nothing
+    let answer = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
+    };
+    u32::try_from(answer).unwrap_or(0)
+}
+
+/// Overwrites the environment that this process was started with, which its /proc/PID/environ shows as long as it runs,
+/// and forgets it. Only while there is one thread.
+pub(crate) fn wipe_environment() {
+    // SAFETY: there is one thread, and nothing that was read from the environment is used in place: the standard
+    // library copies what it gives. The kernel laid the strings out in writable memory of this process.
+    unsafe {
+        let mut variable = environ;
+        while !variable.is_null() && !(*variable).is_null() {
+            std::ptr::write_bytes(*variable, 0, libc::strlen(*variable));
+            variable = variable.add(1);
+        }
+        libc::clearenv();
+    }
+}
+
+unsafe extern "C" {
+    static mut environ: *mut *mut libc::c_char;
+}

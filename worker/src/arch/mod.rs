@@ -4,6 +4,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use x86_64::NEVER_SHOWN;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::{
     FRAME_ALIGNMENT, RED_ZONE, Registers, SECCOMP_ARCHITECTURE, SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION,

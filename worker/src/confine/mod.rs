@@ -2,16 +2,19 @@
 
 mod capabilities;
 mod landlock;
+pub(crate) mod limits;
 mod seccomp;
 mod worker_filter;
 
 pub(crate) use capabilities::{keep_ptrace_permitted, lower_ptrace, raise_ptrace};
-pub(crate) use seccomp::{Condition, Filter, install};
+pub(crate) use worker_filter::TABLE as CONFINED_WORKER;
 
 use crate::error::Error;
 use crate::error::Result;
 use crate::sys::{descriptors, process};
+use memcr_filter::Filter;
 use memcr_protocol::report::Sandbox;
+use memcr_protocol::sandbox::{Lack, Strictness};
 use nix::unistd::Pid;
 use std::os::fd::RawFd;
 
@@ -28,16 +31,48 @@ impl Confined {
     }
 }
 
+/// On which terms processes are confined.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    strictness: Strictness,
+    /// Whether there are filters of system calls: asked before the first one, which forbids to ask.
+    has_seccomp: bool,
+    /// Threads that a worker may have.
+    pub(crate) threads: usize,
+}
+
+impl Terms {
+    /// Those of the launcher, and what is missing.
+    ///
+    /// # Errors
+    /// When something is missing that must not be.
+    pub(crate) fn agree(strictness: Strictness, threads: usize) -> Result<(Self, Vec<Lack>)> {
+        let has_seccomp = process::has_seccomp();
+        let missing = Lack::of(process::landlock_abi(), has_seccomp);
+        strictness.permit(&missing).map_err(Error::Unsupported)?;
+        Ok((Self { strictness, has_seccomp, threads }, missing))
+    }
+
+    /// Installs a filter for this thread and its future ones, if there are filters.
+    pub(crate) fn install(&self, filter: Filter) -> Result<()> {
+        if self.has_seccomp { seccomp::install(filter) } else { Ok(()) }
+    }
+}
+
 /// Confines this process, which has one thread: closes every descriptor but `keep`, forbids every
-/// file, drops every capability, and leaves it the system calls it needs for the threads `tids`.
-pub(crate) fn confine(keep: &[RawFd], tids: &[Pid]) -> Result<Confined> {
+/// file, drops every capability, lowers every limit (the image is no longer than `image` bytes), and leaves it
+/// the system calls it needs for the threads `tids`.
+pub(crate) fn confine(keep: &[RawFd], tids: &[Pid], terms: &Terms, image: u64) -> Result<Confined> {
     descriptors::close_all_but(keep).map_err(Error::system("closing", "descriptors"))?;
     // a fork keeps both, but what is relied on is said here
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     let (landlock_abi, landlock_full) = landlock::deny_all()?;
+    terms.strictness.permit(&Lack::of(landlock_abi, terms.has_seccomp)).map_err(Error::Unsupported)?;
+    limits::of_worker(terms.threads, image)?;
     capabilities::drop_all()?;
     // last, since it forbids all of the above
-    let seccomp = install(&worker_filter::filter(tids))?;
+    terms.install(worker_filter::filter(tids))?;
+    let seccomp = terms.has_seccomp;
     Ok(Confined { sandbox: Sandbox { landlock_abi, landlock_full, seccomp, capabilities_empty: true } })
 }

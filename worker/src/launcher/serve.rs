@@ -37,7 +37,7 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &mut Setup) -> Result<()> {
     let mut wards: Vec<Ward> = Vec::new();
     // how it was with the broker: nothing while it lives
     let mut parted: Option<Result<()>> = None;
-    report(jobs, &LauncherReport::Ready);
+    report(jobs, &LauncherReport::Ready { missing: setup.missing.clone() });
     while parted.is_none() || !wards.is_empty() {
         let mut polled = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let deposits = wards.iter().filter_map(|ward| ward.deposits.as_ref());
@@ -303,7 +303,13 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
                 process::exit_now(1);
             }
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            process::exit_now(job::take_over(inheritance, &setup.host, &broker, &launcher));
+            process::exit_now(job::take_over(
+                inheritance,
+                &setup.settings.terms,
+                &setup.host,
+                &broker,
+                &launcher,
+            ));
         }
         Ok(ForkResult::Parent { child }) => {
             ward.worker = Some(child);

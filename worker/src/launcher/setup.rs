@@ -13,7 +13,7 @@ use crate::trace::rendezvous::Way;
 use memcr_policy::Policy;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
-use nix::sys::resource::{Resource, setrlimit};
+use memcr_protocol::sandbox::Lack;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getppid};
@@ -56,6 +56,8 @@ pub(super) struct Setup {
     pub(super) device: Option<OwnedFd>,
     pub(super) host: Host,
     pub(super) broker: Parent,
+    /// What the sandbox has to do without.
+    pub(super) missing: Vec<Lack>,
 }
 
 /// Receives the set-up, then confines this process.
@@ -69,17 +71,19 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
         Signal::SIGPIPE,
+        // a file that would get too long is an error, not an end
+        Signal::SIGXFSZ,
     ]
     .into_iter()
     .collect();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(Error::system("blocking", "signals"))?;
     memory::use_one_arena();
     umask(Mode::from_bits_truncate(0o077));
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(Error::system("forbidding", "core dumps"))?;
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
-    let (authority, policy, settings, device) = receive(jobs)?;
+    confine::limits::of_launcher(host.cores)?;
+    let Received { authority, policy, settings, device, missing } = receive(jobs, &host)?;
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
@@ -87,23 +91,32 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     if over_tcp {
         tcp_clients::prove()?;
     }
-    confine::install(&filter::filter(&settings.way, over_tcp))?;
-    Ok(Setup { authority, policy, settings, device, host, broker })
+    settings.terms.install(filter::filter(&settings.way, over_tcp))?;
+    Ok(Setup { authority, policy, settings, device, host, broker, missing })
 }
 
-/// What decides, the file of its policy, how images are written, /dev/userfaultfd.
-type Received = (Authority, Option<PolicyFile>, Settings, Option<OwnedFd>);
+/// What the first job says.
+struct Received {
+    authority: Authority,
+    /// The file of the policy.
+    policy: Option<PolicyFile>,
+    settings: Settings,
+    device: Option<OwnedFd>,
+    missing: Vec<Lack>,
+}
 
-fn receive(jobs: &OwnedFd) -> Result<Received> {
+fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
     let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
         .map_err(Error::system("receiving from", "the broker"))?;
     let job = frame::decode(&packet)
         .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
-    let Job::Setup { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport } = job
+    let Job::Setup { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport, sandbox } =
+        job
     else {
         return Err(Error::Protocol("the first job is no set-up".into()));
     };
-    let settings = Settings { image, drop_file_pages, way: Way::choose(transport)? };
+    let (terms, missing) = confine::Terms::agree(sandbox, host.cores)?;
+    let settings = Settings { image, drop_file_pages, way: Way::choose(transport)?, terms };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };
@@ -119,7 +132,8 @@ fn receive(jobs: &OwnedFd) -> Result<Received> {
         }
     };
     let generation = file.as_ref().map(|_| 0);
-    Ok((Authority { policy, generation, clients }, file, settings, device))
+    let authority = Authority { policy, generation, clients };
+    Ok(Received { authority, policy: file, settings, device, missing })
 }
 
 /// Sends a report; a broker that is gone needs none.

@@ -1,7 +1,7 @@
 //! Attach: freeze the target, decide, refuse what isn't safe, collect what is needed of it.
 
 use crate::channel::{Broker, Launcher};
-use crate::confine::{self, Confined};
+use crate::confine::{self, Confined, Terms};
 use crate::error::{Error, Result};
 use crate::phase::handles::{self, Handles};
 use crate::phase::{Judge, Plan, image_file};
@@ -280,6 +280,7 @@ impl Attached {
     /// Gives up every right that isn't needed from here on.
     pub(crate) fn confine(
         &self,
+        terms: &Terms,
         judge: &Judge<'_>,
         broker: &Broker,
         launcher: &Launcher,
@@ -300,9 +301,21 @@ impl Attached {
         ];
         keep.extend(self.parasite.socket_number());
         keep.extend(judge.keep_open()?);
-        let confined = confine::confine(&keep, &self.tracees.tids())?;
+        let confined = confine::confine(&keep, &self.tracees.tids(), terms, self.longest_image())?;
         broker.tell(&WorkerEvent::Confined { sandbox: confined.sandbox(), guard: self.guard() });
         Ok(confined)
+    }
+
+    /// Longer than this its image can't become, in bytes: compression adds a little where it finds nothing, and each run of
+    /// pages, even of the kernel's page of zeros, has an entry in the index.
+    fn longest_image(&self) -> u64 {
+        const AT_LEAST: u64 = 16 << 20;
+        let (mut anonymous, mut size) = (0_u64, 0_u64);
+        for mapping in &self.mappings {
+            anonymous = anonymous.saturating_add(mapping.anonymous);
+            size = size.saturating_add(mapping.end.saturating_sub(mapping.start));
+        }
+        AT_LEAST.saturating_add(anonymous).saturating_add(anonymous / 8).saturating_add(size / 64)
     }
 
     /// Takes everything of ours out of the target and lets it run on.

@@ -1,5 +1,6 @@
 //! What holds for all sleeps of a daemon, and what for one.
 
+use crate::confine::Terms;
 use crate::error::{Error, Result};
 use crate::trace::rendezvous::Way;
 use memcr_protocol::image::ImageSettings;
@@ -15,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) drop_file_pages: bool,
     /// How workers meet their parasites.
     pub(crate) way: Way,
+    /// How workers are confined.
+    pub(crate) terms: Terms,
 }
 
 /// How one process is put to sleep.

@@ -2,7 +2,7 @@
 //! was left in it.
 
 use crate::channel::{Broker, Launcher};
-use crate::confine;
+use crate::confine::{self, Terms};
 use crate::error::Result;
 use crate::image::Key;
 use crate::phase::asleep::Asleep;
@@ -57,6 +57,7 @@ pub(crate) fn succeed(
     inheritance: Inheritance,
     broker: &Broker,
     launcher: &Launcher,
+    terms: &Terms,
     cores: usize,
 ) -> Result<Option<WakeReport>> {
     let Inheritance { target, debris, sleep, guard } = inheritance;
@@ -81,7 +82,7 @@ pub(crate) fn succeed(
         taken.status.as_raw_fd(),
         taken.tracees.signals_number(),
     ];
-    let confined = confine::confine(&keep, &taken.tracees.tids())?;
+    let confined = confine::confine(&keep, &taken.tracees.tids(), terms, 0)?;
     let asleep = Asleep {
         tracees: taken.tracees,
         site: taken.site,

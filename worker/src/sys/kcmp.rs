@@ -4,8 +4,10 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpid};
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
-const KCMP_FILE: libc::c_int = 0;
-const KCMP_VM: libc::c_int = 1;
+/// Open files are compared.
+pub(crate) const KCMP_FILE: libc::c_int = 0;
+/// Memories are compared.
+pub(crate) const KCMP_VM: libc::c_int = 1;
 
 /// Whether a descriptor of another process and one of ours are of the same open file.
 pub(crate) fn same_file(other: Pid, number: RawFd, own: BorrowedFd<'_>) -> Result<bool, Errno> {

@@ -11,4 +11,6 @@ pub(crate) mod process;
 pub(crate) mod ptrace;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod trial;
 pub(crate) mod userfaultfd;

@@ -7,6 +7,9 @@ use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
+/// The pidfd is one of a thread.
+pub(crate) const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+
 /// A duplicate of another process's file descriptor.
 pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: takes numbers only
@@ -30,7 +33,6 @@ pub(crate) fn can_duplicate_descriptors() -> bool {
 
 /// A pidfd of one thread (Linux 6.9): readable once that has exited.
 pub(crate) fn of_thread(tid: Pid) -> Result<OwnedFd, Errno> {
-    const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
     open(tid, PIDFD_THREAD)
 }
 

@@ -47,3 +47,23 @@ pub(crate) fn signal_when_parent_dies(signal: Signal) -> Result<(), Errno> {
 pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
     control(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
+
+/// Whether the kernel has filters of system calls, with the action that they use.
+pub(crate) fn has_seccomp() -> bool {
+    let action = libc::SECCOMP_RET_KILL_PROCESS;
+    // SAFETY: the kernel reads the action
+    let answer =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    answer == 0
+}
+
+/// The interface of landlock that the kernel has; 0 if it has none, or if it is not enabled.
+pub(crate) fn landlock_abi() -> u32 {
+    /// LANDLOCK_CREATE_RULESET_VERSION (include/uapi/linux/landlock.h).
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel makes nothing and reads nothing
+    let answer = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
+    };
+    u32::try_from(answer).unwrap_or(0)
+}

@@ -11,8 +11,10 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd
 /// Descriptors that one packet may carry.
 const MAX_DESCRIPTORS: usize = 4;
 
-const SO_PEERGROUPS: libc::c_int = 59;
-const SO_PEERPIDFD: libc::c_int = 77;
+/// Supplementary groups of the process at the other end.
+pub(crate) const SO_PEERGROUPS: libc::c_int = 59;
+/// A pidfd of that process.
+pub(crate) const SO_PEERPIDFD: libc::c_int = 77;
 
 /// A socket that keeps packets apart, connected to this address if that takes no waiting; it never waits later
 /// either.

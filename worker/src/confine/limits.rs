@@ -1,0 +1,63 @@
+//! Limits of resources (getrlimit(2)), as small as the work allows. None can be raised again: that would need a
+//! capability that nobody here has.
+
+use crate::error::{Error, Result};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{SFlag, fstat};
+use std::io;
+
+/// Descriptors of the launcher for each worker, at least: its control and deposit sockets, the target's pidfd,
+/// the image directory.
+const FOR_EACH_WORKER: rlim_t = 4;
+/// Descriptors that a confined worker may get besides two for each thread: waits, sockets of clients.
+const OF_WORKER: rlim_t = 64;
+/// Processes of this user besides workers: the launcher, the broker and its threads.
+const OTHERS: rlim_t = 8;
+/// What may be written to a log file behind standard error, in bytes: a panic's message.
+const LAST_WORDS: u64 = 1 << 20;
+
+/// Those of the launcher, for workers with up to `threads` threads each. A worker writes an image as long as its
+/// target is large, so only the soft limit of files is small here.
+pub(crate) fn of_launcher(threads: usize) -> Result<()> {
+    set(Resource::RLIMIT_CORE, 0)?;
+    let (descriptors, _) = get(Resource::RLIMIT_NOFILE)?;
+    set(Resource::RLIMIT_NOFILE, descriptors)?;
+    let threads = rlim_t::try_from(threads).unwrap_or(rlim_t::MAX);
+    // one for the worker itself, which waits while its threads work
+    let workers = (descriptors / FOR_EACH_WORKER).saturating_mul(threads.saturating_add(1));
+    set(Resource::RLIMIT_NPROC, workers.saturating_add(OTHERS))?;
+    let (_, hard) = get(Resource::RLIMIT_FSIZE)?;
+    set_both(Resource::RLIMIT_FSIZE, log_size().min(hard), hard)
+}
+
+/// Those of a worker that is about to be confined: its image is no longer than this, in bytes.
+pub(super) fn of_worker(threads: usize, image: u64) -> Result<()> {
+    let threads = rlim_t::try_from(threads).unwrap_or(rlim_t::MAX);
+    set(Resource::RLIMIT_NOFILE, OF_WORKER.saturating_add(threads.saturating_mul(2)))?;
+    let (_, hard) = get(Resource::RLIMIT_FSIZE)?;
+    let size = image.max(log_size()).min(hard);
+    set_both(Resource::RLIMIT_FSIZE, size, size)
+}
+
+/// The length up to which a file behind standard error may be written.
+fn log_size() -> u64 {
+    let written = fstat(io::stderr())
+        .ok()
+        .filter(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
+    let written = written.map_or(0, |status| u64::try_from(status.st_size).unwrap_or(0));
+    written.saturating_add(LAST_WORDS)
+}
+
+/// Lowers both limits to a value, or leaves them where they are lower.
+fn set(resource: Resource, value: rlim_t) -> Result<()> {
+    let (soft, hard) = get(resource)?;
+    set_both(resource, value.min(soft), value.min(hard))
+}
+
+fn get(resource: Resource) -> Result<(rlim_t, rlim_t)> {
+    getrlimit(resource).map_err(Error::system("reading the limit", format!("{resource:?}")))
+}
+
+fn set_both(resource: Resource, soft: rlim_t, hard: rlim_t) -> Result<()> {
+    setrlimit(resource, soft, hard).map_err(Error::system("setting the limit", format!("{resource:?}")))
+}
