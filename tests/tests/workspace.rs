@@ -78,7 +78,7 @@ impl Line {
 
 /// What runs on every architecture: the sources of the programs outside of `arch`.
 fn portable_lines() -> Vec<Line> {
-    lines_of(&["broker", "worker", "parasite", "filter"], 80)
+    lines_of(&["broker", "worker", "parasite", "protocol/filter"], 80)
 }
 
 /// The lines of these packages, which have more source files than `least`.
@@ -176,7 +176,7 @@ fn registers_instructions_and_names_of_architectures_are_in_arch_modules_only() 
 fn system_calls_named_outside_of_arch_modules_are_on_every_architecture() {
     let lines = portable_lines();
     let used = lines.iter().flat_map(|line| line.words().map(move |word| (line, word)));
-    let used: Vec<_> = used.filter(|(_, word)| word.starts_with("SYS_")).collect();
+    let used: Vec<_> = used.filter(|(_, word)| word.starts_with("SYS_") && word.len() > 4).collect();
     assert!(!used.is_empty(), "no system call was found");
     let known = system_calls_of_every_architecture();
     // to be moved with the first architecture that lacks them: armv7 has mmap2, fstatat64, arm_fadvise64_64
@@ -236,7 +236,7 @@ fn unsafe_code_is_in_the_c_interface_only_of_the_crates_that_need_none() {
     for file in [
         "protocol/src/lib.rs",
         "policy/src/lib.rs",
-        "filter/src/lib.rs",
+        "protocol/filter/src/lib.rs",
         "client/src/main.rs",
         "client/build.rs",
     ] {

@@ -64,7 +64,7 @@ fn failed(path: &str, reason: &str) -> Error {
 /// Opens what is at the path now, if it is fit for a policy.
 fn open_again(source: &PolicySource) -> Result<File> {
     let PolicySource { path, owner } = source;
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = open(path.as_str(), flags, Mode::empty()).map_err(|cause| match cause {
         Errno::EACCES => {
             failed(path, "the daemon's user may not read it: give it a group that may (mode 0640)")
