@@ -114,6 +114,11 @@ const REOPEN: &[Allowed] = &[
         "the audit log, to append; landlock allows that in its directory only",
     ),
     allowed(libc::SYS_fstat, Only::Any, "whether what was opened is nobody else's"),
+    allowed(
+        libc::SYS_fcntl,
+        Only::Is(1, bits(libc::F_OFD_SETLK)),
+        "that nobody else goes on in the new file: two would make one chain of two",
+    ),
 ];
 
 const ONE_SHOT: &[Allowed] = &[

@@ -212,6 +212,14 @@ impl Connection {
         }
     }
 
+    /// It, as far as it is known by now.
+    pub(crate) fn asker_so_far(&self) -> Rc<Asker> {
+        match &self.stage {
+            Stage::Ready(asker) => Rc::clone(asker),
+            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(self.asker(None)),
+        }
+    }
+
     /// Reads once.
     ///
     /// # Errors
