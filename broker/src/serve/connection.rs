@@ -28,7 +28,7 @@ const MAX_DESCRIPTORS: usize = 4;
 /// Requests of one connection under way at once; further ones are not read yet.
 const MAX_UNDER_WAY: usize = 64;
 /// Unread output with which no further request is read, and progress is no longer told.
-const ENOUGH_OUTPUT: usize = 64 * 1024;
+const ENOUGH_OUTPUT: usize = 16 * 1024;
 /// Unread output with which the client is disconnected.
 const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
 /// How long a client may say nothing at first, or read nothing.
@@ -367,6 +367,11 @@ impl Connection {
         }
         self.output.shrink_to(ENOUGH_OUTPUT);
         true
+    }
+
+    /// Bytes of its answers that wait here for it to read.
+    pub(crate) fn unread(&self) -> usize {
+        self.output.len()
     }
 
     /// Whether everything was sent.
