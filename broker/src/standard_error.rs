@@ -4,6 +4,7 @@
 //! broker from waking it. The descriptor is shared with others, so it can't be made non-blocking; but
 //! a pipe that is ready takes 4096 bytes without waiting (PIPE_BUF), and so does a socket.
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -37,7 +38,13 @@ fn write_soon(to: &mut (impl Write + AsFd), bytes: &[u8], stuck: &AtomicBool) ->
         if stuck.load(Ordering::Relaxed) { PollTimeout::ZERO } else { PollTimeout::from(PATIENCE_MILLIS) };
     let ready = {
         let mut ends = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut ends, patience)?
+        loop {
+            match poll(&mut ends, patience) {
+                // no signal of ours; whoever reads may take a little longer then
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        }
     };
     stuck.store(ready == 0, Ordering::Relaxed);
     if ready == 0 {

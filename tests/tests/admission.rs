@@ -50,6 +50,11 @@ fn a_client_that_is_turned_away_learns_why() {
     let lister = daemon.client_of(&cast().stranger);
     wait::until("no more descriptors are taken from this user", || lister.run(&["--list"]).status == 4);
     lister.run(&["--list"]).expect_status(4).expect_words(&["descriptors", "can't be closed"]);
+    // though nothing was asked yet, it is on record who was there
+    let away = daemon.audit().into_iter().find(|record| record["event"] == "client-turned-away");
+    let away = away.expect("it is on record");
+    assert_eq!(away["client"]["uid"], cast().stranger.uid, "{away}");
+    assert!(away["message"].as_str().is_some_and(|message| message.contains("can't be closed")), "{away}");
 }
 
 #[test]

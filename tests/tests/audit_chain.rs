@@ -1,19 +1,22 @@
 //! The audit log as evidence: its chain over restarts and rotation, what `memcr audit verify` finds, work that is refused when it
 //! can't be recorded, and names that try to deceive a reader.
 
-use memcr_tests::daemon::{Daemon, Setup};
-use memcr_tests::scratch::{Scratch, SmallDisk};
+use memcr_tests::cgroup::NamedCgroup;
+use memcr_tests::daemon::{self, Daemon, Setup};
+use memcr_tests::scratch::{Scratch, SmallDisk, set_mode};
 use memcr_tests::target::Target;
-use memcr_tests::users::cast;
+use memcr_tests::users::{User, cast, required};
 use memcr_tests::{audit, binaries, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// A daemon whose log is `audit.log` in a directory of its user's.
 fn setup(scratch: &Scratch) -> (Setup, PathBuf) {
@@ -39,6 +42,17 @@ fn stop(mut daemon: Daemon) {
     assert_eq!(daemon.wait_for_end().code(), Some(0));
 }
 
+fn append(path: &Path, text: &str) {
+    let mut file = fs::File::options().append(true).open(path).expect("a log");
+    file.write_all(text.as_bytes()).expect("there is room");
+}
+
+/// All records, of a log with half lines.
+fn records_of(log: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(log).expect("a log");
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 fn wait_for(log: &Path, event: &str) {
     wait::until(&format!("{event} is on record"), || {
         audit::read(log).iter().any(|record| record["event"] == event)
@@ -61,7 +75,11 @@ fn sleeping_target(daemon: &Daemon) -> Target {
 fn the_chain_goes_on_over_a_restart_and_whatever_is_done_to_the_log_is_found() {
     let scratch = Scratch::new();
     for _ in 0..2 {
-        let (setup, _) = setup(&scratch);
+        let (setup, log) = setup(&scratch);
+        if log.exists() {
+            // as a crash leaves it
+            append(&log, "{\"schema\":1,\"sequence\":6,\"prev");
+        }
         let daemon = setup.start();
         let owner = daemon.client_of(&cast().target);
         let mut target = sleeping_target(&daemon);
@@ -73,12 +91,17 @@ fn the_chain_goes_on_over_a_restart_and_whatever_is_done_to_the_log_is_found() {
     let (_, log) = setup(&scratch);
     let good = verify(&[log.as_os_str()]);
     assert_eq!(
-        (&good["whole"], &good["records"], &good["first"]),
-        (&true.into(), &10.into(), &1.into()),
+        (&good["whole"], &good["records"], &good["first"], &good["half_lines"]),
+        (&true.into(), &10.into(), &1.into(), &1.into()),
         "{good}"
     );
+    let start = &records_of(&log)[5];
+    assert_eq!(
+        (&start["event"], &start["torn"], &start["log"]),
+        (&"start".into(), &true.into(), &"continued".into())
+    );
     let text = fs::read_to_string(&log).expect("a log");
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().filter(|line| line.ends_with('}')).collect();
     let forged = |lines: &[&str]| {
         let path = scratch.file("forged", &format!("{}\n", lines.join("\n")));
         let said = verify(&[path.as_os_str()]);
@@ -94,6 +117,13 @@ fn the_chain_goes_on_over_a_restart_and_whatever_is_done_to_the_log_is_found() {
     assert_eq!(forged(&removed).1, Some(5));
     let put_in = [&lines[..4], &lines[2..]].concat();
     assert_eq!(forged(&put_in).1, Some(5));
+    let mut human = Command::new(binaries::path("memcr"));
+    human.args(["audit", "verify"]).arg(scratch.path().join("forged"));
+    let human = String::from_utf8(human.output().expect("cannot run memcr").stderr).expect("text");
+    assert!(human.contains("line 5: number 3 comes after number 4: it was put in, or moved"), "{human}");
+    // in another order, and anything else between them
+    assert_eq!(forged(&[&lines[..3], &[lines[4], lines[3]], &lines[5..]].concat()).1, Some(4));
+    assert_eq!(forged(&[&lines[..3], &["hello"], &lines[3..]].concat()).1, Some(4));
     // what is cut off at the end shows only to who knows the last hash
     let (whole, _, hash) = forged(&lines[..7]);
     assert!(whole && hash != good["hash"]);
@@ -168,9 +198,10 @@ fn nothing_is_done_without_a_record_if_that_is_required_and_targets_are_unharmed
     owner.restore(asleep.pid()).expect_status(0);
     asleep.assert_intact();
     // there may be half a line where the room ended
-    let text = fs::read_to_string(&log).expect("a log");
-    let mut records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let gap = records.find(|record| record["event"] == "gap").expect("it says what is missing");
+    let gap = records_of(&log)
+        .into_iter()
+        .find(|record| record["event"] == "gap")
+        .expect("it says what is missing");
     assert!(gap["missed"].as_u64() > Some(0), "{gap}");
     // whatever the disk is like, the end wakes everybody
     owner.checkpoint(asleep.pid()).expect_status(0);
@@ -189,28 +220,208 @@ fn a_daemon_that_must_record_and_cannot_does_not_start() {
     assert!(said.contains("--audit-required") && said.contains("No space left"), "{said}");
 }
 
+/// A daemon whose standard error is a pipe.
+struct Piped(Child);
+
+impl Piped {
+    fn start(setup: &Setup) -> Self {
+        let mut command = setup.command().0;
+        Self(command.stderr(Stdio::piped()).spawn().expect("cannot start a daemon"))
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).expect("a pid is an i32")
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|end| end.is_none()) {
+            daemon::send(self.pid(), Signal::SIGTERM);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 #[test]
-fn a_name_that_would_deceive_a_reader_is_escaped_and_can_be_read_back() {
+fn a_pipe_that_nobody_reads_any_more_stops_all_work_if_records_are_required() {
+    let setup = Setup::new().without_group().without_audit_log().arguments(&["--audit-required"]);
+    let socket = setup.scratch().path().join("memcr.sock");
+    let mut daemon = Piped::start(&setup);
+    wait::until("it listens", || UnixStream::connect(&socket).is_ok());
+    let owner = memcr_tests::client::Client::new(&cast().target, &socket);
+    let mut asleep = Target::start(&cast().target, "sample-memory", &["4"]);
+    let mut awake = Target::start(&cast().target, "sample-memory", &["4"]);
+    owner.checkpoint(asleep.pid()).expect_status(0);
+    // whoever read the records is gone
+    let mut reader = daemon.0.stderr.take().expect("its standard error");
+    let mut said = [0; 4096];
+    let length = reader.read(&mut said).expect("it has said something");
+    assert!(said[..length].starts_with(b"{") || said[..length].contains(&b'{'));
+    drop(reader);
+    for outcome in [owner.checkpoint(awake.pid()), owner.restore(asleep.pid()), owner.run(&["--list"])] {
+        outcome.expect_status(4).expect_words(&["Broken pipe", "nothing is done without a record"]);
+    }
+    assert!(awake.is_awake() && !asleep.is_awake());
+    awake.assert_intact();
+    // its end needs no record
+    daemon::send(daemon.pid(), Signal::SIGTERM);
+    assert_eq!(daemon.0.wait().expect("it ends").code(), Some(0));
+    asleep.wait_until_awake();
+    asleep.assert_intact();
+}
+
+#[test]
+fn on_standard_error_the_chain_holds_between_lines_of_the_operational_log() {
+    let mut daemon = Setup::new().without_group().without_audit_log().start();
+    let mut target = sleeping_target(&daemon);
+    daemon.client_of(&cast().target).restore(target.pid()).expect_status(0);
+    target.assert_intact();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_for_end().code(), Some(0));
+    let log = daemon.scratch().path().join("daemon.log");
+    let said = verify(&["--mixed".as_ref(), log.as_os_str()]);
+    assert_eq!((&said["whole"], &said["records"]), (&true.into(), &4.into()), "{said}");
+    assert_eq!(verify(&[log.as_os_str()])["problems"][0]["reason"], "this is no record");
+}
+
+#[test]
+fn two_daemons_do_not_share_a_log() {
+    let scratch = Scratch::new();
+    let (first, log) = setup(&scratch);
+    let daemon = first.start();
+    let (status, said) = setup(&scratch).0.start_and_fail();
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("another memcr writes to it"), "{said}");
+    stop(daemon);
+    assert_eq!(verify(&[log.as_os_str()])["records"], 2);
+    stop(setup(&scratch).0.start());
+    assert_eq!((&verify(&[log.as_os_str()])["whole"], audit::read(&log).len()), (&true.into(), 4));
+}
+
+/// doc/deploy/logrotate for a log and a daemon of a test.
+fn logrotate_file(log: &Path, daemon: &Daemon, directory_is_roots: bool) -> String {
+    let User { name, .. } = cast().daemon;
+    let group =
+        nix::unistd::Group::from_gid(cast().daemon.gid.into()).expect("groups").expect("a group").name;
+    let kill = format!("kill -USR1 {}", daemon.pid());
+    let su = if directory_is_roots { String::new() } else { format!("su {name} {group}") };
+    let mut text = include_str!("../../doc/deploy/logrotate").to_owned();
+    for (there, here) in [
+        ("/var/log/memcr/audit.log", log.to_str().expect("UTF-8")),
+        ("su memcr memcr", &su),
+        ("create 0600 memcr memcr", &format!("create 0600 {name} {group}")),
+        ("systemctl kill --kill-whom=main --signal=SIGUSR1 memcr.service", &kill),
+    ] {
+        assert!(text.contains(there), "doc/deploy/logrotate has no {there}");
+        text = text.replace(there, here);
+    }
+    text
+}
+
+#[test]
+fn the_file_for_logrotate_rotates_a_log_whose_chain_is_whole_afterwards() {
+    for directory_is_roots in [false, true] {
+        let scratch = Scratch::new();
+        let (setup, log) = setup(&scratch);
+        let directory = log.parent().expect("a directory");
+        if directory_is_roots {
+            chown(directory, Some(0), Some(0)).expect("cannot chown");
+            set_mode(directory, 0o755);
+        }
+        let daemon = setup.start();
+        let warned = daemon.log().contains("only if whoever renames it makes the new one");
+        assert_eq!(warned, directory_is_roots, "{}", daemon.log());
+        let owner = daemon.client_of(&cast().target);
+        let rules = scratch.file("logrotate", &logrotate_file(&log, &daemon, directory_is_roots));
+        let mut target = sleeping_target(&daemon);
+        for _ in 0..2 {
+            let mut command = Command::new(required("/usr/sbin/logrotate", "logrotate"));
+            command.arg("--force").arg("--state").arg(scratch.path().join("state")).arg(&rules);
+            let output = command.output().expect("cannot run logrotate");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            wait_for(&log, "log-reopened");
+            owner.listed();
+        }
+        owner.restore(target.pid()).expect_status(0);
+        target.assert_intact();
+        stop(daemon);
+        let files = ["log.2", "log.1", "log"].map(|extension| log.with_extension(extension));
+        let said = verify(&files.each_ref().map(|file| file.as_os_str()));
+        assert_eq!((&said["whole"], &said["records"]), (&true.into(), &8.into()), "{said}");
+    }
+}
+
+/// A directory with a name, and the same again in it, until the path of a program in it is nearly as long as it may be.
+fn deep(scratch: &Scratch, name: &[u8]) -> PathBuf {
+    let mut path = scratch.path().to_owned();
+    while path.as_os_str().len() + name.len() < 4000 {
+        path.push(OsStr::from_bytes(name));
+    }
+    fs::create_dir_all(&path).expect("cannot make directories");
+    path
+}
+
+/// The bytes of a name in a record, as doc/audit.md says.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let (text, mut bytes) = (text.as_bytes(), Vec::new());
+    let mut at = 0;
+    while at < text.len() {
+        let escaped = text.get(at..at + 4).and_then(|four| {
+            let digits = std::str::from_utf8(four.strip_prefix(b"\\x")?).ok()?;
+            let byte = u8::from_str_radix(digits, 16).ok()?;
+            (digits == digits.to_lowercase() && (byte >= 0x80 || byte == b'\\')).then_some(byte)
+        });
+        bytes.push(escaped.unwrap_or(text[at]));
+        at += if escaped.is_some() { 4 } else { 1 };
+    }
+    bytes
+}
+
+#[test]
+fn names_that_would_deceive_a_reader_are_escaped_and_can_be_read_back() {
     let scratch = Scratch::new();
     let (setup, log) = setup(&scratch);
     let daemon = setup.start();
-    let odd: &[u8] = b"x\n{\"event\":\"stop\"}\x1b[2J\x7f\xff\xe2\x80\xaegpj";
-    let program = scratch.path().join(OsStr::from_bytes(odd));
-    fs::copy(binaries::path("sample-memory"), &program).expect("cannot copy");
-    let mut command = cast().target.command(&program);
-    command.arg("4");
-    let mut target = Target::start_command(command);
-    daemon.client_of(&cast().target).checkpoint(target.pid()).expect_status(0);
-    daemon.client_of(&cast().target).restore(target.pid()).expect_status(0);
-    target.assert_intact();
+    let odd: &[u8] = b"x\n{\"event\":\"stop\"}\x1b[2J\x7f\xff\\xff\\x2d\xe2\x80\xaegpj\xe2\x80\xa8";
+    let copy = |program: &str, path: &Path| {
+        fs::copy(binaries::path(program), path).expect("cannot copy");
+        path.to_owned()
+    };
+    let long = deep(&scratch, &[0xff; 250]);
+    let programs = [
+        copy("sample-memory", &scratch.path().join(OsStr::from_bytes(odd))),
+        copy("sample-memory", &long.join("m")),
+    ];
+    let client = copy("memcr-client", &scratch.path().join(OsStr::from_bytes(&[b"client ", odd].concat())));
+    let cgroup = NamedCgroup::new("\u{1b}[2J\u{202e}gpj\u{2028}");
+    for program in &programs {
+        let mut command = cast().target.command(program);
+        command.arg("4");
+        let mut target = Target::start_command(command);
+        cgroup.add(target.pid());
+        for action in ["-c", "-r"] {
+            let mut asking = cast().target.command(&client);
+            asking.arg("-l").arg(daemon.socket()).args(["-p", &target.pid().to_string(), action]);
+            let output = asking.output().expect("cannot run a client");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        target.assert_intact();
+    }
     stop(daemon);
-    let bytes = fs::read(&log).expect("a log");
-    let text = String::from_utf8(bytes).expect("all of it is text");
-    assert!(
-        text.chars()
-            .all(|character| character == '\n' || !(character.is_control() || character == '\u{202e}'))
-    );
-    assert_eq!(text.lines().count(), 4, "{text}");
-    let name = audit::read(&log)[1]["target"]["executable"].as_str().expect("a name").to_owned();
-    assert!(name.ends_with("x\n{\"event\":\"stop\"}\u{1b}[2J\u{7f}\\xff\u{202e}gpj"), "{name:?}");
+    let text = String::from_utf8(fs::read(&log).expect("a log")).expect("all of it is text");
+    let is_deceiving = |character: char| {
+        character != '\n' && (character.is_control() || matches!(character, '\u{202e}' | '\u{2028}'))
+    };
+    assert!(!text.contains(is_deceiving), "{text}");
+    assert_eq!(text.lines().count(), 6, "{text}");
+    let records = audit::read(&log);
+    for (index, program) in [(1, &programs[0]), (2, &programs[0]), (3, &programs[1]), (4, &programs[1])] {
+        let record = &records[index];
+        let name = |of: &str, what: &str| bytes_of(record[of][what].as_str().expect("a name"));
+        assert_eq!(name("target", "executable"), program.as_os_str().as_bytes(), "{record}");
+        assert_eq!(name("client", "executable"), client.as_os_str().as_bytes(), "{record}");
+        assert!(name("target", "cgroup").ends_with("\u{1b}[2J\u{202e}gpj\u{2028}".as_bytes()), "{record}");
+    }
+    assert_eq!(verify(&[log.as_os_str()])["whole"], true);
 }

@@ -82,32 +82,55 @@ impl Link {
         Hash::parse(linked.previous)?;
         Some(Self::after(linked.sequence, line))
     }
+
+    /// Whether `line` can be the first part of a record that is hung up here, and nothing else.
+    pub(crate) fn begins(self, line: &[u8]) -> bool {
+        let Self { sequence, previous } = self;
+        let rest = format!(r#","sequence":{sequence},"previous":"{previous}","#);
+        beginning(line)
+            .is_some_and(|after| after.iter().zip(rest.as_bytes()).all(|(one, other)| one == other))
+    }
+}
+
+/// What a line holds after its schema, if it begins as every record does or is a part of that.
+pub(crate) fn beginning(line: &[u8]) -> Option<&[u8]> {
+    const START: &[u8] = br#"{"schema":"#;
+    let Some(after) = line.strip_prefix(START) else { return START.starts_with(line).then_some(&[]) };
+    let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    after.get(digits..)
 }
 
 /// How a log ends that is to be continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Where to go on; `None` if there are lines, and the last whole one is no record.
+    /// Where to go on; `None` if there are lines, and the last is neither a record nor a part of one.
     pub(crate) link: Option<Link>,
-    /// Whether there is half a line at its end.
+    /// Whether there is a part of a record at its end.
     pub(crate) torn: bool,
 }
 
 impl End {
     /// From the last bytes of a log; `whole` if they are all.
     pub(crate) fn of(tail: &[u8], whole: bool) -> Self {
-        let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else {
-            // nothing, or a first line that is half there
-            return Self { link: whole.then_some(Link::FIRST), torn: !tail.is_empty() };
-        };
-        let torn = end + 1 < tail.len();
-        let lines = tail.get(..end).unwrap_or_default();
-        let last = match lines.iter().rposition(|byte| *byte == b'\n') {
-            Some(before) => lines.get(before + 1..),
-            // its beginning may lie before the tail
-            None => Some(lines).filter(|_| whole),
-        };
-        Self { link: last.and_then(Link::after_line), torn }
+        let mut lines = tail.rsplit(|byte| *byte == b'\n').peekable();
+        // what has no end was not written as a whole, whatever it says
+        let unended = lines.next().unwrap_or_default();
+        let mut halves = Vec::new();
+        let mut link = whole.then_some(Link::FIRST);
+        while let Some(line) = lines.next() {
+            if lines.peek().is_none() && !whole {
+                // its beginning may lie before the tail
+                link = None;
+            } else if let Some(after) = Link::after_line(line) {
+                link = Some(after);
+                break;
+            } else if !line.is_empty() {
+                halves.push(line);
+            }
+        }
+        // parts of a record have an end if the disk was full several times
+        let link = link.filter(|link| halves.iter().all(|half| link.begins(half)));
+        Self { link, torn: !unended.is_empty() || link.is_some() && !halves.is_empty() }
     }
 }
 
@@ -143,6 +166,16 @@ mod tests {
             goes_on(&format!("ema\":1}}\n{two}\n{{"), false),
             End { link: behind(&two, 2), torn: true }
         );
+        // several parts of a record, as a disk that was full more than once leaves them
+        let half = format!(r#"{{"schema":1,"sequence":3,"previous":"{}"#, Hash::of(two.as_bytes()));
+        for end in ["", "\n"] {
+            assert_eq!(
+                goes_on(&format!("{one}\n{two}\n{{\"sch\n\n{half}{end}"), true),
+                End { link: behind(&two, 2), torn: true }
+            );
+        }
+        // a whole record without an end was not written to its end
+        assert_eq!(goes_on(&format!("{one}\n{two}"), true), End { link: behind(&one, 1), torn: true });
         // what is no record, or is cut off at its beginning, can't be gone on from
         for (text, whole) in
             [(format!("{one}\nhello\n"), true), (format!("{one}\n"), false), ("{".into(), false)]

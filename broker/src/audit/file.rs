@@ -5,7 +5,7 @@ use crate::error::{Attempt, BrokerError};
 use crate::startup::identity::Identity;
 use crate::startup::paths::{Place, Purpose, is, open_parent};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 use std::ffi::OsString;
@@ -55,17 +55,13 @@ impl LogFile {
         let status = fstat(&file).attempt_at("look at", place)?;
         check(&status, identity)
             .map_err(|reason| BrokerError::Unsuitable { path: place.to_string(), reason })?;
-        let end = if is(&status, SFlag::S_IFREG) {
-            end_of(&directory, &name, &status).attempt_at("read the end of", place)?
-        } else {
-            End::of(&[], true)
-        };
-        let home = if is(&status, SFlag::S_IFREG) {
-            warn_unless_it_can_be_reopened(&directory, identity, place)?;
-            Some(Home { directory, name, identity: *identity })
-        } else {
-            None
-        };
+        if !is(&status, SFlag::S_IFREG) {
+            return Ok((Self { file: File::from(file), home: None }, End::of(&[], true)));
+        }
+        claim(&file).map_err(|reason| BrokerError::Unsuitable { path: place.to_string(), reason })?;
+        let end = end_of(&directory, &name, &status).attempt_at("read the end of", place)?;
+        warn_unless_it_can_be_reopened(&directory, identity, place)?;
+        let home = Some(Home { directory, name, identity: *identity });
         Ok((Self { file: File::from(file), home }, end))
     }
 
@@ -80,7 +76,10 @@ impl LogFile {
         self.home.as_ref().map(|home| home.directory.as_fd())
     }
 
-    /// Opens what has its name now, or makes it; the same is asked of it as at the start.
+    /// Opens what has its name now, or makes it; the same is asked of it as at the start, and that nothing is in it.
+    ///
+    /// # Errors
+    /// Why the old file is still the open one.
     pub(super) fn reopen(&mut self) -> Result<(), String> {
         let Some(Home { directory, name, identity }) = &self.home else {
             return Err("it is no regular file".into());
@@ -91,7 +90,16 @@ impl LogFile {
         if !is(&status, SFlag::S_IFREG) {
             return Err("it is no regular file any more".into());
         }
+        let old = fstat(&self.file).map_err(|cause| cause.to_string())?;
+        if (status.st_dev, status.st_ino) == (old.st_dev, old.st_ino) {
+            // it was not renamed
+            return Ok(());
+        }
         check(&status, identity)?;
+        if status.st_size != 0 {
+            return Err("what has its name now is not empty: the chain can't go on in it".into());
+        }
+        claim(&file)?;
         self.file = File::from(file);
         Ok(())
     }
@@ -123,6 +131,31 @@ fn check(status: &FileStat, identity: &Identity) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes sure that nobody else continues the chain in this file, as long as it is open here.
+fn claim(file: &OwnedFd) -> Result<(), String> {
+    let all = libc::flock {
+        l_type: truncated(libc::F_WRLCK),
+        l_whence: truncated(libc::SEEK_SET),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&all)) {
+        // or a file system without locks
+        Ok(_) | Err(Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            Err("another memcr writes to it, and a chain has one end: name another file".into())
+        }
+        Err(cause) => Err(format!("it can't be locked: {cause}")),
+    }
+}
+
+/// As C has these numbers in a `struct flock`.
+#[allow(clippy::cast_possible_truncation, reason = "they are 0 and 1")]
+const fn truncated(number: libc::c_int) -> libc::c_short {
+    number as libc::c_short
+}
+
 /// Reads how the file ends, by a descriptor of its own: the one for appending can't read, ever.
 fn end_of(directory: &OwnedFd, name: &OsString, seen: &FileStat) -> Result<End, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -148,7 +181,7 @@ fn warn_unless_it_can_be_reopened(
         .acting(|| faccessat(directory, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS))?;
     if let Err(cause) = may {
         warn!(
-            "{place} can't be opened anew when it is rotated (SIGUSR1): user {} may not make files in its directory ({cause}); rotate with copytruncate, or give the directory to that user",
+            "{place} can be opened anew when it is rotated (SIGUSR1) only if whoever renames it makes the new one for user {}, who may not make files in its directory ({cause}); logrotate does, with `create 0600`",
             identity.uid
         );
     }

@@ -7,6 +7,7 @@ use super::record::{Event, Gap, Record, SCHEMA};
 use crate::error::BrokerError;
 use crate::standard_error::StandardError;
 use crate::startup::identity::Identity;
+use serde::Serialize;
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -25,8 +26,22 @@ pub(crate) struct AuditLog {
     missed: u64,
     /// The last write may have left half a line.
     torn: bool,
+    /// How the log begins.
+    origin: Origin,
     /// Whether nothing may be done without a record.
     required: bool,
+}
+
+/// Where the first record of this process is hung up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Origin {
+    /// Nowhere: nothing is before it.
+    New,
+    /// On the last record of the file.
+    Continued,
+    /// Nowhere, though the file holds something, whose end is no record.
+    BegunAnew,
 }
 
 #[derive(Debug)]
@@ -40,12 +55,12 @@ enum Sink {
 impl AuditLog {
     /// Records go to standard error.
     pub(crate) fn standard_error() -> Self {
-        Self::to(Sink::StandardError, Link::FIRST, false)
+        Self::to(Sink::StandardError, End { link: Some(Link::FIRST), torn: false })
     }
 
     /// Records go to standard error, a terminal: each on a line of its own, whatever was drawn there.
     pub(crate) fn terminal() -> Self {
-        Self::to(Sink::Terminal, Link::FIRST, false)
+        Self::to(Sink::Terminal, End { link: Some(Link::FIRST), torn: false })
     }
 
     /// Records are appended to the file at `path`, which is made with mode 0600, and hung up on its last one.
@@ -53,18 +68,28 @@ impl AuditLog {
     /// # Errors
     /// [`BrokerError`] when it can't be opened, or a stranger could read or change it.
     pub(crate) fn append_to(path: &Path, identity: &Identity) -> Result<Self, BrokerError> {
-        let (file, End { link, torn }) = LogFile::open(path, identity)?;
-        if link.is_none() {
+        let (file, end) = LogFile::open(path, identity)?;
+        if end.link.is_none() {
             warn!(
                 "the last line of the audit log {} is no record: a new chain begins, and `memcr audit verify` will say so",
                 path.display()
             );
         }
-        Ok(Self::to(Sink::File(file), link.unwrap_or(Link::FIRST), torn))
+        Ok(Self::to(Sink::File(file), end))
     }
 
-    fn to(sink: Sink, next: Link, torn: bool) -> Self {
-        Self { sink, next, missed: 0, torn, required: false }
+    fn to(sink: Sink, End { link, torn }: End) -> Self {
+        let origin = match link {
+            None => Origin::BegunAnew,
+            Some(Link::FIRST) => Origin::New,
+            Some(_) => Origin::Continued,
+        };
+        Self { sink, next: link.unwrap_or(Link::FIRST), missed: 0, torn, origin, required: false }
+    }
+
+    /// How the log begins.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Nothing is to be done without a record.
@@ -252,18 +277,23 @@ mod tests {
         verifier.finish(None).1.into_iter().map(|problem| problem.reason).collect()
     }
 
+    /// A record of any kind.
+    fn stop() -> Event<'static> {
+        Event::Stop(Stop { reason: "x" })
+    }
+
     #[test]
     fn the_chain_goes_on_over_restarts_failures_and_rotation() {
         let place = tempfile::tempdir().unwrap();
         let (path, old) = (place.path().join("audit"), place.path().join("audit.1"));
-        let stop = || Event::Stop(Stop { reason: "x" });
         let mut log = AuditLog::append_to(&path, &user()).unwrap();
+        assert_eq!(log.origin(), Origin::New);
         log.record(stop());
         drop(log);
         // half a line, as a crash or a full disk leaves it
         Write::write_all(&mut File::options().append(true).open(&path).unwrap(), b"{\"schema\":1").unwrap();
         let mut log = AuditLog::append_to(&path, &user()).unwrap();
-        assert!(log.is_torn());
+        assert!(log.is_torn() && log.origin() == Origin::Continued);
         log.record(Event::Gap(Gap { missed: 0, torn: log.torn }));
         log.record(stop());
         fs::rename(&path, &old).unwrap();
@@ -276,17 +306,58 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_ends_in_something_else_is_begun_anew_and_that_is_found() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit");
+        fs::write(&path, "hello\n").unwrap();
+        let mut log = AuditLog::append_to(&path, &user()).unwrap();
+        assert_eq!(log.origin(), Origin::BegunAnew);
+        log.record(stop());
+        log.record(stop());
+        assert_eq!(verify(&[&path]), ["this is no record"]);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+    }
+
+    #[test]
+    fn two_never_continue_one_chain() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, old) = (place.path().join("audit"), place.path().join("audit.1"));
+        let mut first = AuditLog::append_to(&path, &user()).unwrap();
+        let refused = AuditLog::append_to(&path, &user()).unwrap_err().to_string();
+        assert!(refused.contains("another memcr writes to it"), "{refused}");
+        // nor after rotation
+        fs::rename(&path, &old).unwrap();
+        let second = AuditLog::append_to(&path, &user()).unwrap();
+        assert!(first.reopen().is_some_and(|reason| reason.contains("another memcr")));
+        drop(second);
+        assert_eq!(first.reopen(), None);
+        assert!(AuditLog::append_to(&path, &user()).is_err() && AuditLog::append_to(&old, &user()).is_ok());
+        // what was not renamed stays as it is
+        assert_eq!(first.reopen(), None);
+        first.record(stop());
+        first.record(stop());
+        assert_eq!(first.reopen(), None);
+        first.record(stop());
+        assert_eq!(verify(&[&path]), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_file_that_a_stranger_put_in_its_place_is_not_opened_anew() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("audit");
         let mut log = AuditLog::append_to(&path, &user()).unwrap();
-        for trap in ["link", "open", "directory"] {
+        for trap in ["link", "open", "full", "two names", "directory"] {
             fs::rename(&path, place.path().join(format!("old-{trap}"))).unwrap();
             match trap {
                 "link" => std::os::unix::fs::symlink("/etc/passwd", &path).unwrap(),
                 "open" => {
                     fs::write(&path, "").unwrap();
                     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+                }
+                "full" => fs::write(&path, "{}\n").unwrap(),
+                "two names" => {
+                    fs::write(&path, "").unwrap();
+                    fs::hard_link(&path, place.path().join("second")).unwrap();
                 }
                 _ => fs::create_dir(&path).unwrap(),
             }

@@ -1,6 +1,7 @@
 //! What a record holds. The JSON that these types make is an interface, described in doc/audit.md: a
 //! change that takes away or renames a member raises [`SCHEMA`].
 
+use super::log::Origin;
 use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{Sandbox, SleepReport, WakeReport};
 use memcr_protocol::subject::{NO_ID, Peer, PeerKind, TargetFacts};
@@ -36,6 +37,8 @@ pub(crate) enum Event<'a> {
     RequestBegun(Begun<'a>),
     /// A client's request was answered.
     Request(Box<Request<'a>>),
+    /// A client was not let in: there was no place for it.
+    ClientTurnedAway(TurnedAway<'a>),
     /// A client broke the protocol and was disconnected.
     ProtocolViolation(Violation<'a>),
     /// A sleeping target was lost without a request.
@@ -62,6 +65,8 @@ pub(crate) enum Event<'a> {
 pub(crate) struct Start<'a> {
     /// Whether there may be half a line before this one, which an earlier daemon left.
     pub(crate) torn: bool,
+    /// Where it is hung up.
+    pub(crate) log: Origin,
     /// Whether no request is served whose record can't be written.
     pub(crate) audit_required: bool,
     pub(crate) version: &'static str,
@@ -236,6 +241,12 @@ pub(crate) struct Violation<'a> {
     pub(crate) client: Client<'a>,
     /// Null if too little was said to tell.
     pub(crate) wire: Option<Wire>,
+    pub(crate) message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct TurnedAway<'a> {
+    pub(crate) client: Client<'a>,
     pub(crate) message: &'a str,
 }
 

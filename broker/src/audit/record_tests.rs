@@ -1,8 +1,9 @@
 //! doc/audit.md shows a record of each event as it is.
 
+use super::log::Origin;
 use super::record::{
     BadEnd, Begun, Client, Event, Gap, Outcome, PolicyKept, PolicyReloaded, Record, Reopened, Request,
-    SCHEMA, Start, Stop, Target, Times, Violation, Wire, Woken, WorkerReplaced,
+    SCHEMA, Start, Stop, Target, Times, TurnedAway, Violation, Wire, Woken, WorkerReplaced,
 };
 use memcr_protocol::report::{Guard, Sandbox};
 use serde_json::Value;
@@ -38,6 +39,7 @@ fn examples() -> Vec<Event<'static>> {
     vec![
         Event::Start(Start {
             torn: false,
+            log: Origin::Continued,
             audit_required: true,
             version: "0.1.0",
             protocol: 2,
@@ -86,6 +88,10 @@ fn examples() -> Vec<Event<'static>> {
             entries: None,
             times,
         })),
+        Event::ClientTurnedAway(TurnedAway {
+            client: Client { groups: None, executable: None, ..client() },
+            message: "user 1000, or the daemon, has as many connections as it may, and none is idle; try again later",
+        }),
         Event::ProtocolViolation(Violation {
             client: client(),
             wire: None,

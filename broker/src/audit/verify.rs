@@ -1,6 +1,6 @@
 //! Checking the chain of a log that somebody may have had in his hands.
 
-use super::chain::{Hash, Link, Linked};
+use super::chain::{Hash, Link, Linked, beginning};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Read};
 
@@ -22,18 +22,22 @@ pub(crate) struct Problem {
 }
 
 /// What was read.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Records.
     pub(crate) records: u64,
     /// Number of the first one, and of the last.
     pub(crate) first: Option<u64>,
     pub(crate) last: Option<u64>,
+    /// What the first one says of the line before it: no hash at the beginning of a log.
+    pub(crate) begins_after: Option<Hash>,
     /// Hash of the last one.
     pub(crate) hash: Option<Hash>,
     /// Records that gap records say could not be written.
     pub(crate) missed: u64,
-    /// Whether it ends in half a line.
+    /// Lines that hold the first part of a record, of which the next record says so.
+    pub(crate) half_lines: u64,
+    /// Whether it ends in such a line.
     pub(crate) torn: bool,
 }
 
@@ -43,10 +47,13 @@ pub(crate) struct Verifier {
     mixed: bool,
     /// What the next record must be hung up on; nothing before the first one.
     next: Option<Link>,
-    /// A line that is no record, which the next record may explain.
-    foreign: Option<Problem>,
-    /// Whether that has no end.
-    is_half: bool,
+    /// Lines that are no records, but may be parts of the next one.
+    halves: Vec<Problem>,
+    /// The last line that is a record or a part of one, if it is a record: where it says to be hung up, and how things stood
+    /// before it.
+    last: Option<(Option<Link>, Option<Link>, Summary)>,
+    /// Whether that line has no end.
+    is_unended: bool,
     summary: Summary,
     problems: Vec<Problem>,
 }
@@ -64,8 +71,9 @@ impl Verifier {
         Self {
             mixed,
             next: None,
-            foreign: None,
-            is_half: false,
+            halves: Vec::new(),
+            last: None,
+            is_unended: false,
             summary: Summary::default(),
             problems: Vec::new(),
         }
@@ -85,7 +93,7 @@ impl Verifier {
                 }
                 Ok(_) => {
                     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                    self.is_half = line.len() == bytes.len();
+                    self.is_unended = line.len() == bytes.len();
                     self.line(line, about);
                 }
                 Err(cause) => return self.problem(about(cause.to_string())),
@@ -95,27 +103,65 @@ impl Verifier {
 
     fn line(&mut self, line: &[u8], about: impl Fn(String) -> Problem) {
         if line.is_empty() || (self.mixed && line.first() != Some(&b'{')) {
+            self.is_unended = false;
             return;
         }
         let Ok(linked) = serde_json::from_slice::<Linked<'_>>(line) else {
-            let before = self.foreign.replace(about("this is no record".into()));
-            before.into_iter().for_each(|before| self.problem(before));
-            return;
+            self.last = None;
+            return self.no_record(line, about("this is no record".into()));
         };
-        // half a line is explained by the next record, which says so
-        let foreign = self.foreign.take().filter(|_| !linked.torn);
-        foreign.into_iter().for_each(|foreign| self.problem(foreign));
         let found = Hash::parse(linked.previous).map(|previous| Link { sequence: linked.sequence, previous });
+        if linked.torn {
+            self.explained(found);
+        }
+        self.halves_are_none();
         if let Some(reason) = self.next.and_then(|next| mistake(next, found)) {
             self.problem(about(reason));
         }
+        self.last = Some((found, self.next, self.summary));
         self.next = Some(Link::after(linked.sequence, line));
-        self.summary.records += 1;
-        self.summary.first = self.summary.first.or(Some(linked.sequence));
-        self.summary.last = Some(linked.sequence);
-        self.summary.hash = Some(Hash::of(line));
+        let summary = &mut self.summary;
+        if summary.records == 0 {
+            summary.first = Some(linked.sequence);
+            summary.begins_after = found.map(|found| found.previous);
+        }
+        summary.records += 1;
+        summary.last = Some(linked.sequence);
+        summary.hash = Some(Hash::of(line));
         let missed = serde_json::from_slice::<Missed>(line).map_or(0, |gap| gap.missed);
-        self.summary.missed = self.summary.missed.saturating_add(missed);
+        summary.missed = summary.missed.saturating_add(missed);
+    }
+
+    /// A line that is no record: it may be the first part of one.
+    fn no_record(&mut self, line: &[u8], problem: Problem) {
+        let may_be_half = match self.next {
+            Some(next) => next.begins(line),
+            None => beginning(line).is_some(),
+        };
+        if may_be_half && self.halves.len() < ENOUGH {
+            self.halves.push(problem);
+        } else {
+            self.problem(problem);
+        }
+    }
+
+    /// A record that is hung up there says that there may be half a line before it. That may hold a whole record but for its
+    /// end: then this one comes in its place.
+    fn explained(&mut self, found: Option<Link>) {
+        if self.halves.is_empty() && self.next != found {
+            if let Some((_, next, summary)) = self.last.filter(|(last, ..)| *last == found) {
+                (self.next, self.summary) = (next, summary);
+                self.summary.half_lines += 1;
+            }
+        }
+        self.summary.half_lines += self.halves.drain(..).count() as u64;
+    }
+
+    /// What looked like parts of the next record is none.
+    fn halves_are_none(&mut self) {
+        for half in std::mem::take(&mut self.halves) {
+            self.problem(half);
+        }
     }
 
     /// Notes what is wrong.
@@ -127,10 +173,13 @@ impl Verifier {
 
     /// What was read, and what is wrong with it.
     pub(crate) fn finish(mut self, expected: Option<Hash>) -> (Summary, Vec<Problem>) {
-        // nothing could be written behind it
-        self.summary.torn = self.is_half && self.foreign.is_some();
-        let foreign = self.foreign.take().filter(|_| !self.summary.torn);
-        foreign.into_iter().for_each(|foreign| self.problem(foreign));
+        // nothing could be written behind them
+        let halves = self.halves.drain(..).count() as u64;
+        if let (true, Some((_, _, before))) = (self.is_unended && halves == 0, self.last) {
+            // a record but for its end: the daemon will not go on behind it
+            self.summary = Summary { torn: true, ..before };
+        }
+        self.summary.torn |= halves > 0;
         let about = |reason: String| Problem { file: "the log".into(), line: 0, reason };
         match (expected, self.summary.hash) {
             (_, None) => self.problem(about("there is no record in it".into())),
@@ -279,14 +328,50 @@ mod tests {
         let (summary, problems) = verified(&[&lines[..], &[half.clone(), record(true)]].concat());
         assert_eq!((problems, summary.missed), (Vec::new(), 4));
         assert_eq!(first_problem(&[&lines[..], &[half.clone(), record(false)]].concat()).0, 3);
-        assert_eq!(first_problem(&[&lines[..], &[half.clone(), half.clone(), record(true)]].concat()).0, 3);
-        // at the end, without an end of its own, nothing could be written behind it
-        for (end, good) in [("", true), ("\n", false)] {
-            let mut verifier = Verifier::new(false);
-            verifier.read("log", format!("{}\n{half}{end}", lines.join("\n")).as_bytes());
-            let (summary, problems) = verifier.finish(None);
-            assert_eq!((summary.torn, problems.is_empty()), (good, good));
+        // a disk can be full several times
+        let longer = format!(r#"{{"schema":1,"sequence":3,"previous":"{previous}","ti"#);
+        let (summary, problems) = verified(&[&lines[..], &[half.clone(), longer, record(true)]].concat());
+        assert_eq!((problems, summary.half_lines), (Vec::new(), 2));
+        // what is no part of a record is not explained by it
+        for foreign in ["hello", "{\"schema\":1,\"sequence\":2", "{}"] {
+            assert_eq!(first_problem(&[&lines[..], &[foreign.into(), record(true)]].concat()).0, 3);
         }
+        // at the end, nothing could be written behind it
+        for (end, good) in [(&half, true), (&"hello".to_owned(), false)] {
+            for newline in ["", "\n"] {
+                let mut verifier = Verifier::new(false);
+                verifier.read("log", format!("{}\n{end}{newline}", lines.join("\n")).as_bytes());
+                let (summary, problems) = verifier.finish(None);
+                assert_eq!((summary.torn, problems.is_empty(), summary.records), (good, good, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_lacks_nothing_but_its_end_is_half_a_line_too() {
+        let lines = log(3, Link::FIRST);
+        let third = Link::after(2, lines[1].as_bytes());
+        let Link { sequence, previous } = third;
+        let record =
+            |torn| format!(r#"{{"sequence":{sequence},"previous":"{previous}","missed":1,"torn":{torn}}}"#);
+        let (summary, problems) = verified(&[&lines[..], &[record(true)]].concat());
+        assert_eq!((problems, summary.records, summary.half_lines), (Vec::new(), 3, 1));
+        assert_eq!((summary.last, summary.missed), (Some(3), 1));
+        assert_eq!(first_problem(&[&lines[..], &[record(false)]].concat()).0, 4);
+        // several times, too
+        let twice = [&lines[..], &[record(true), record(true)]].concat();
+        assert_eq!(verified(&twice).0.half_lines, 2);
+        let behind = [&lines[..], &[log(1, Link::after(3, lines[2].as_bytes()))[0].clone(), record(true)]];
+        assert_eq!(first_problem(&behind.concat()).0, 5);
+        // it hides no gap, not even behind the first record that there is
+        let gap = [lines[0].clone(), record(true)];
+        assert_eq!(first_problem(&gap).0, 2);
+        // at the end of the log
+        let mut verifier = Verifier::new(false);
+        verifier.read("log", lines.join("\n").as_bytes());
+        let (summary, problems) = verifier.finish(None);
+        assert_eq!((summary.torn, summary.last, problems), (true, Some(2), Vec::new()));
+        assert_eq!(summary.hash, Some(previous));
     }
 
     #[test]

@@ -112,6 +112,12 @@ const REOPEN: &[Entry] = &[
         "the audit log, to append; landlock allows that in its directory only",
     ),
     allow(call!(SYS_fstat), "whether what was opened is nobody else's"),
+    allow_if(
+        call!(SYS_fcntl),
+        "F_OFD_SETLK",
+        &[Is(1, bits(libc::F_OFD_SETLK))],
+        "that nobody else goes on in the new file: two would make one chain of two",
+    ),
 ];
 
 const ONE_SHOT: &[Entry] = &[

@@ -11,6 +11,8 @@ const ROOT_PLACES: usize = 8;
 const OWN_DESCRIPTORS: usize = 64;
 /// Descriptors of one sleeper: its pidfd, its control channel, and one on the way.
 const PER_TARGET: usize = 3;
+/// Bytes of answers that one user may have unread, of all connections together, if more are to come in a long list.
+const UNREAD_PER_USER: usize = 8 * 1024 * 1024;
 /// Descriptors from one user that may wait to be closed.
 const UNCLOSED_PER_USER: usize = 64;
 
@@ -81,6 +83,12 @@ impl Limits {
         goes.map_or(Admission::Refused, Admission::InPlaceOf)
     }
 
+    /// Whether the clients of `uid` read so little of their answers that a long one must not be added.
+    pub(crate) fn has_too_much_unread(uid: u32, connections: &HashMap<u64, Connection>) -> bool {
+        let of_user = connections.values().filter(|connection| connection.uid() == uid);
+        uid != 0 && of_user.map(Connection::unread).sum::<usize>() > UNREAD_PER_USER
+    }
+
     /// Whether `uid` may put another process to sleep; `owners` are the users who did so before.
     pub(crate) fn admits_target(&self, uid: u32, owners: impl Iterator<Item = u32>) -> bool {
         let (mut all, mut own, mut roots) = (0, 0, 0);
@@ -126,6 +134,7 @@ fn idlest(uid: u32, connections: &HashMap<u64, Connection>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memcr_protocol::code::{Code, Failure};
     use std::os::unix::net::UnixStream;
 
     const ROOMY: Limits = Limits {
@@ -213,6 +222,26 @@ mod tests {
         assert_eq!(limits.admit(5, &all), Admission::Refused);
         assert_eq!(limits.admit(6, &all), Admission::Welcome);
         assert_eq!(limits.admit(0, &all), Admission::Welcome);
+    }
+
+    #[test]
+    fn clients_of_one_user_who_read_nothing_fill_no_more_than_their_share() {
+        let (mut all, _ends) = connections(&[5, 5, 5, 6, 0]);
+        let has_too_much = |uid, all: &_| Limits::has_too_much_unread(uid, all);
+        for id in [1, 2, 3] {
+            assert!(!has_too_much(5, &all));
+            let unread = all.get_mut(&id).unwrap();
+            // the kernel takes some of it
+            while unread.unread() < UNREAD_PER_USER / 3 + 1 {
+                assert!(unread.send_last(Failure::new(Code::Limit, "x".repeat(10_000))));
+            }
+        }
+        assert!(has_too_much(5, &all) && !has_too_much(6, &all));
+        // root can always look
+        while all[&5].unread() <= UNREAD_PER_USER {
+            assert!(all.get_mut(&5).unwrap().send_last(Failure::new(Code::Limit, "x".repeat(10_000))));
+        }
+        assert!(!has_too_much(0, &all));
     }
 
     #[test]

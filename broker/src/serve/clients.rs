@@ -5,8 +5,9 @@ use super::admission::Admission;
 use super::connection::{Connection, Incoming, Stage, Violation};
 use super::event_loop::{Token, ending};
 use super::input::Said;
+use super::pending::Asker;
 use super::requests::no_socket;
-use crate::audit::record::{Client, Event, Violation as ViolationRecord};
+use crate::audit::record::{Client, Event, TurnedAway, Violation as ViolationRecord};
 use crate::error::{Attempt, BrokerError};
 use memcr_protocol::client::{Answer, ClientFrame, ServerFrame, VERSION};
 use memcr_protocol::code::{Code, Failure};
@@ -117,6 +118,9 @@ impl Server {
         if !has_room {
             // what it asked for already is on record, and answered by that
             self.end_kept(id, Failure::new(Code::Limit, full(uid)));
+            if let Some(asker) = self.connections.get(&id).map(Connection::asker_so_far) {
+                self.record_turned_away(&asker, &full(uid));
+            }
             self.dismiss(id, &full(uid));
         }
         has_room
@@ -127,11 +131,17 @@ impl Server {
         uid != 0 && self.closer.unclosed_of(uid) >= self.limits.unclosed_per_user
     }
 
-    /// Turns away a client that was not admitted, with a word.
-    fn refuse(&self, mut connection: Connection, why: &str) {
-        warn!("a client of user {} is turned away: {why}", connection.uid());
+    /// Turns away a client that was not admitted, with a word and on record.
+    fn refuse(&mut self, mut connection: Connection, why: &str) {
+        debug!("a client of user {} is turned away: {why}", connection.uid());
+        self.record_turned_away(&connection.asker(None), why);
         connection.send_last(Failure::new(Code::Limit, why));
         self.close_all(connection);
+    }
+
+    fn record_turned_away(&mut self, asker: &Asker, why: &str) {
+        let client = Client::of(&asker.peer, asker.looked_up, asker.address);
+        self.audit.record(Event::ClientTurnedAway(TurnedAway { client, message: why }));
     }
 
     /// Parts with a client that can't stay, with a word.
@@ -328,10 +338,7 @@ impl Server {
     fn violated(&mut self, id: u64, violation: &Violation) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let message = violation.to_string();
-        let asker = match &connection.stage {
-            Stage::Ready(asker) => Rc::clone(asker),
-            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
-        };
+        let asker = connection.asker_so_far();
         let client = Client::of(&asker.peer, asker.looked_up, asker.address);
         let wire = connection.wire();
         self.audit.record(Event::ProtocolViolation(ViolationRecord { client, wire, message: &message }));

@@ -28,7 +28,7 @@ const MAX_DESCRIPTORS: usize = 4;
 /// Requests of one connection under way at once; further ones are not read yet.
 const MAX_UNDER_WAY: usize = 64;
 /// Unread output with which no further request is read, and progress is no longer told.
-const ENOUGH_OUTPUT: usize = 64 * 1024;
+const ENOUGH_OUTPUT: usize = 16 * 1024;
 /// Unread output with which the client is disconnected.
 const TOO_MUCH_OUTPUT: usize = 16 * 1024 * 1024;
 /// How long a client may say nothing at first, or read nothing.
@@ -212,6 +212,14 @@ impl Connection {
         }
     }
 
+    /// It, as far as it is known by now.
+    pub(crate) fn asker_so_far(&self) -> Rc<Asker> {
+        match &self.stage {
+            Stage::Ready(asker) => Rc::clone(asker),
+            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(self.asker(None)),
+        }
+    }
+
     /// Reads once.
     ///
     /// # Errors
@@ -359,6 +367,11 @@ impl Connection {
         }
         self.output.shrink_to(ENOUGH_OUTPUT);
         true
+    }
+
+    /// Bytes of its answers that wait here for it to read.
+    pub(crate) fn unread(&self) -> usize {
+        self.output.len()
     }
 
     /// Whether everything was sent.

@@ -13,7 +13,6 @@ use memcr_protocol::code::{Code, Failure};
 use memcr_protocol::legacy::{self, Command, Reply};
 use memcr_protocol::subject::Action;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Instant;
 use tracing::warn;
 
@@ -74,10 +73,7 @@ impl Server {
     fn take_kept(&mut self, id: u64) -> Option<Numbered> {
         let connection = self.connections.get_mut(&id)?;
         let (request, wire) = connection.take_kept()?;
-        let asker = match &connection.stage {
-            Stage::Ready(asker) => Rc::clone(asker),
-            Stage::Greeting | Stage::Identifying | Stage::Parting => Rc::new(connection.asker(None)),
-        };
+        let asker = connection.asker_so_far();
         self.last_request += 1;
         let pending = Pending {
             number: self.last_request,

@@ -185,10 +185,11 @@ impl Server {
     /// # Errors
     /// [`BrokerError`] with `--audit-required`, if that can't be recorded.
     pub(crate) fn announce(&mut self, start: &Announcement) -> Result<(), BrokerError> {
-        let torn = self.audit.is_torn();
+        let (torn, log) = (self.audit.is_torn(), self.audit.origin());
         let audit_required = self.audit.is_required();
         let written = self.audit.write(Event::Start(Start {
             torn,
+            log,
             audit_required,
             version: env!("CARGO_PKG_VERSION"),
             protocol: VERSION,

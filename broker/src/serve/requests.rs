@@ -4,6 +4,7 @@
 //! decided which concerns the daemon's own table only: lists, states, and requests that it shows to
 //! be pointless.
 
+use super::admission::Limits;
 use super::channel::Channel;
 use super::event_loop::{Token, ending};
 use super::pending::{Asker, Checkpoint, Pending, Restore, denial};
@@ -22,6 +23,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
+
+/// Entries of a list that count for little, whoever reads it or not.
+const FEW: usize = 16;
 
 /// Name of the rule that denies clients which the kernel can't name here.
 pub(super) const UNKNOWN_PEER: &str = "client unknown here";
@@ -241,6 +245,11 @@ impl Server {
         rule: Option<&str>,
         entries: Vec<Entry>,
     ) {
+        if entries.len() > FEW && self.reads_too_little(pending.connection) {
+            let message =
+                "clients of this user leave too many answers unread for so long a list; read them first";
+            return self.conclude(pending, facts, rule, Err(Failure::new(Code::Limit, message)));
+        }
         if let Err(failure) = self.record_listing(pending, facts, rule, entries.len()) {
             return self.answer(pending, Err(failure));
         }
@@ -248,6 +257,11 @@ impl Server {
             self.reply_more(pending.connection, pending.id, Answer::Entry(entry));
         }
         self.reply(pending.connection, pending.id, Answer::Done(Completion::Listed));
+    }
+
+    fn reads_too_little(&self, connection: u64) -> bool {
+        let connection = self.connections.get(&connection);
+        connection.is_some_and(|client| Limits::has_too_much_unread(client.uid(), &self.connections))
     }
 
     pub(super) fn deny(&mut self, pending: &Pending, facts: Option<&TargetFacts>, rule: &str) {

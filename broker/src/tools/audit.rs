@@ -59,8 +59,10 @@ fn tell_json(summary: &Summary, problems: &[Problem]) -> std::io::Result<()> {
         "records": summary.records,
         "first": summary.first,
         "last": summary.last,
+        "begins_after": summary.begins_after.map(|hash| hash.to_string()),
         "hash": summary.hash.map(|hash| hash.to_string()),
         "missed": summary.missed,
+        "half_lines": summary.half_lines,
         "torn": summary.torn,
         "problems": problems,
     });
@@ -75,10 +77,16 @@ fn tell(summary: &Summary, problems: &[Problem]) -> std::io::Result<()> {
         }
     }
     let state = if problems.is_empty() { "whole" } else { "NOT whole" };
-    let Summary { records, first, last, hash, missed, torn } = summary;
+    let Summary { records, first, begins_after, last, hash, missed, half_lines, torn } = summary;
     write!(stdout(), "{state}: {records} records")?;
     if let (Some(first), Some(last), Some(hash)) = (first, last, hash) {
         write!(stdout(), ", number {first} to {last}; the last has the hash {hash}")?;
+    }
+    if let Some(before) = begins_after.filter(|before| *before != Hash::NONE) {
+        write!(stdout(), "; the one before the first, in an older file, has the hash {before}")?;
+    }
+    if *half_lines > 0 {
+        write!(stdout(), "; {half_lines} lines were half written, and the next record says so")?;
     }
     if *missed > 0 {
         write!(stdout(), "; {missed} more could not be written, and gap records say so")?;

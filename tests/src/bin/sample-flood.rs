@@ -1,14 +1,18 @@
 //! Clients that try to use up what the daemon has, as the user that runs this.
 //!
-//! `MODE SOCKET NUMBER`; says `ready` once all is done, with `answered=N` and `refused=N`, and stays until its input ends.
+//! `MODE SOCKET NUMBER`; says `ready` once all is done, with `answered=N` and `refused=N`, and stays until its input ends. To each line of
+//! input it says `held=N`: how many of its connections the daemon has not hung up.
 //! - `descriptors`: so many messages with 253 descriptors each, on connections of their own;
 //! - `connections`: so many connections, one after the other, all of them kept;
+//! - `silent`, `halves`, `slow`: the same, which say nothing; the longest frame but for its last byte; a hello byte by byte, a byte on
+//!   each connection before the next;
+//! - `unread`: the same, which ask for lists for as long as the kernel takes requests, and read no answers;
 //! - `requests`: so many requests for the list, on a few connections, as fast as they are taken;
 //! - `forged`: so many connections with a request of the original's protocol, version 2, whose length is forged, and frames whose
 //!   length is.
 
 use memcr_protocol::client::{Answer, ClientFrame, Request, ServerFrame, VERSION};
-use memcr_protocol::frame::{self, Assembler};
+use memcr_protocol::frame::{self, Assembler, Message as _};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -34,17 +38,31 @@ fn main() {
     let mut kept = Vec::new();
     let told = match mode.as_str() {
         "descriptors" => descriptors(socket, number),
-        "connections" => connections(socket, number, &mut kept),
+        "connections" => connections(socket, number, &mut kept, &hello()),
+        "silent" => connections(socket, number, &mut kept, &[]),
+        "halves" => connections(socket, number, &mut kept, &half_a_frame()),
+        "slow" => slow(socket, number, &mut kept),
+        "unread" => unread(socket, number, &mut kept),
         "requests" => requests(socket, number),
         "forged" => forged(socket, number),
         mode => panic!("there is no mode {mode}"),
     };
     println!("ready answered={} refused={}", told.answered, told.refused);
-    for _ in std::io::stdin().lines() {}
+    for _ in std::io::stdin().lines() {
+        println!("held={}", kept.iter().filter(|connection| !is_over(connection)).count());
+    }
 }
 
 fn hello() -> Vec<u8> {
     frame::encode(&ClientFrame::Hello { version: VERSION }).expect("it fits")
+}
+
+/// The longest frame that there may be, without its last byte.
+fn half_a_frame() -> Vec<u8> {
+    let length = ClientFrame::LIMIT;
+    let mut bytes = (length as u32).to_le_bytes().to_vec();
+    bytes.resize(frame::PREFIX_LENGTH + length - 1, 0);
+    bytes
 }
 
 fn connect(socket: &str) -> Option<UnixStream> {
@@ -58,6 +76,19 @@ fn is_hung_up(mut connection: &UnixStream) -> bool {
         match connection.read(&mut bytes) {
             Ok(0) | Err(_) => return true,
             Ok(_) => {}
+        }
+    }
+}
+
+/// Whether the daemon has hung up, as far as is known by now.
+fn is_over(mut connection: &UnixStream) -> bool {
+    connection.set_nonblocking(true).expect("a socket");
+    let mut bytes = [0; 4096];
+    loop {
+        match connection.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(cause) => return cause.kind() != std::io::ErrorKind::WouldBlock,
         }
     }
 }
@@ -82,20 +113,43 @@ fn descriptors(socket: &str, number: usize) -> Told {
     told
 }
 
-fn connections(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
+fn connections(socket: &str, number: usize, kept: &mut Vec<UnixStream>, bytes: &[u8]) -> Told {
     let mut told = Told::default();
     for _ in 0..number {
-        match connect(socket) {
-            Some(connection) if (&connection).write_all(&hello()).is_ok() => {
-                told.answered += 1;
-                kept.push(connection);
-            }
-            Some(_) | None => told.refused += 1,
+        let connection = connect(socket).expect("it listens");
+        match (&connection).write_all(bytes) {
+            Ok(()) => told.answered += 1,
+            Err(_) => told.refused += 1,
         }
-        // more than this process may have open: the oldest go
-        if kept.len() > 900 {
-            kept.drain(..450);
+        kept.push(connection);
+    }
+    told
+}
+
+fn slow(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
+    kept.extend((0..number).map(|_| connect(socket).expect("it listens")));
+    for byte in hello() {
+        for mut connection in kept.iter() {
+            let _ = connection.write_all(&[byte]);
         }
+    }
+    Told { answered: number, refused: 0 }
+}
+
+fn unread(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
+    let request = frame::encode(&ClientFrame::Request { id: 1, request: Request::List }).expect("it fits");
+    let (requests, mut told) = (request.repeat(256), Told::default());
+    for _ in 0..number {
+        let mut connection = connect(socket).expect("it listens");
+        connection.write_all(&hello()).expect("it listens");
+        connection.set_nonblocking(true).expect("a socket");
+        // how much fits depends on how fast it is read there; no answer is ever read here
+        let mut at = 0;
+        while let Ok(written) = connection.write(&requests[at..]) {
+            at = (at + written) % requests.len();
+            told.answered += written / request.len();
+        }
+        kept.push(connection);
     }
     told
 }
