@@ -60,6 +60,20 @@ pub enum Job {
     },
 }
 
+impl Job {
+    /// The name used in records.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Setup { .. } => "setup",
+            Self::Identify { .. } => "identify",
+            Self::FindTarget { .. } => "find-target",
+            Self::NameProgram { .. } => "name-program",
+            Self::Sleep { .. } => "sleep",
+        }
+    }
+}
+
 impl Message for Job {
     const LIMIT: usize = 6 * 1024;
 }

@@ -12,13 +12,15 @@ use crate::trace::rendezvous::Way;
 use memcr_policy::{Names, Policy, SIZE_LIMIT};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, Pid, User, getppid};
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Tells that the broker's main thread has ended, where no pidfd does.
 pub(super) const PARENT_DIED: Signal = Signal::SIGUSR1;
@@ -91,27 +93,43 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
 }
 
 fn receive(jobs: &OwnedFd) -> Result<(Authority, Settings, Option<OwnedFd>)> {
-    let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
-        .map_err(Error::system("receiving from", "the broker"))?;
-    let job = frame::decode(&packet)
-        .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
+    let (packet, descriptors) =
+        socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true).map_err(not_received)?;
+    let job: Job = frame::decode(&packet).map_err(|error| Error::Violation {
+        job: None,
+        reason: format!("the first job is malformed: {error}"),
+    })?;
+    let name = job.name();
     let Job::Setup { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport } = job
     else {
-        return Err(Error::Protocol("the first job is no set-up".into()));
+        return Err(Error::Protocol("the first job is no set-up".into()).in_job(name));
     };
     let settings = Settings { image, drop_file_pages, way: Way::choose(transport)? };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };
     if file.is_some() != policy.is_some() || device.is_some() != userfaultfd {
-        return Err(Error::Protocol("the set-up came with fewer descriptors than it says".into()));
+        return Err(
+            Error::Protocol("the set-up came with fewer descriptors than it says".into()).in_job(name)
+        );
     }
-    let clients = Clients::new(clients, descriptors.collect())?;
+    let clients = Clients::new(clients, descriptors.collect()).map_err(|error| error.in_job(name))?;
     let policy = match policy.zip(file) {
         None => Policy::builtin(listen_group),
         Some((source, file)) => read_policy(file.into(), &source.path)?,
     };
     Ok((Authority { policy, clients }, settings, device))
+}
+
+/// Why no job was received.
+pub(super) fn not_received(cause: Errno) -> Error {
+    match cause {
+        Errno::EMSGSIZE => Error::Violation {
+            job: None,
+            reason: "a job is too long, or came with too many descriptors".into(),
+        },
+        cause => Error::system("receiving from", "the broker")(cause),
+    }
 }
 
 /// Reads the file from its start, wherever the broker's own reading left off.
@@ -145,7 +163,12 @@ pub(super) fn report(jobs: &OwnedFd, report: &LauncherReport) {
     }
 }
 
-/// Tells the broker why there will be no launcher.
-pub(super) fn tell_failure(jobs: &OwnedFd, error: &Error) {
-    report(jobs, &LauncherReport::SetupFailed { reason: error.to_string() });
+/// Tells the broker why there is no launcher any more, unless it does not read, and hangs up: whatever is to be
+/// told after that goes nowhere, and can keep nobody waiting.
+pub(super) fn part(jobs: &OwnedFd, error: &Error) {
+    if let Ok(frame) = frame::encode(&LauncherReport::SetupFailed { reason: error.to_string() }) {
+        let _ = socket::send_if_room(jobs, &frame);
+    }
+    // fails only if it is no socket
+    let _ = shutdown(jobs.as_raw_fd(), Shutdown::Both);
 }
