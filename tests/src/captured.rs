@@ -57,11 +57,40 @@ impl Channel {
     /// # Errors
     /// What sendmsg(2) says.
     pub fn try_send_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        self.send_with(bytes, descriptors, MsgFlags::empty())
+    }
+
+    fn send_with(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>], flags: MsgFlags) -> nix::Result<()> {
         let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if numbers.is_empty() { &[][..] } else { &rights };
         let slices = [IoSlice::new(bytes)];
-        sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+        sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL | flags, None).map(drop)
+    }
+
+    /// The same if there is room for it.
+    ///
+    /// # Errors
+    /// EAGAIN if there is none.
+    pub fn offer_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        self.send_with(bytes, descriptors, MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// All packets that are there; descriptors that came along are closed.
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        let mut packet = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+            packets.push(packet[..length].to_vec());
+        }
+        packets
+    }
+
+    /// Waits until there is a packet, or room for one.
+    pub fn wait_until_ready(&self) {
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+        poll(&mut polled, PollTimeout::from(30_000_u16)).expect("poll");
+        assert!(polled[0].any() == Some(true), "the launcher neither reads nor answers");
     }
 
     /// Whether the other end is closed, or has shut the connection down.
@@ -222,10 +251,16 @@ impl CapturedBroker {
         (listener.accept().expect("it connects").0, process)
     }
 
-    /// Waits until the launcher ends; gives its exit status.
+    /// Waits until the launcher ends; gives its exit status, unless a signal has ended it.
     pub fn wait_for_end(&mut self) -> Option<i32> {
+        self.wait_for_end_while(|_| {})
+    }
+
+    /// The same, and does something meanwhile.
+    pub fn wait_for_end_while(&mut self, mut act: impl FnMut(&Channel)) -> Option<i32> {
         let launcher = &mut self.launcher;
         let end = crate::wait::until_some("the launcher ends", crate::wait::BOUND, || {
+            act(&self.jobs);
             launcher.try_wait().expect("cannot wait for the launcher")
         });
         end.code()

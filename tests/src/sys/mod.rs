@@ -12,7 +12,8 @@ pub use calls::entered_call;
 pub use memory::Region;
 pub use process::{
     end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
-    refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts, take_call_away,
+    pidfd_of_a_thread, refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts,
+    take_call_away,
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{
