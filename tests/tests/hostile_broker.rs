@@ -103,29 +103,30 @@ impl Packet {
         Self { what: what.into(), bytes: frame::encode(job).expect("it fits"), descriptors }
     }
 
-    /// What must come of it: the job's name, if that can be made out, if it is a violation.
     fn verdict(&self, is_set_up: bool) -> Verdict {
-        if self.descriptors.len() > 4 || self.bytes.len() > Job::LIMIT + PREFIX_LENGTH {
-            return Verdict::Violation(None);
-        }
-        let Ok(job) = frame::decode::<Job>(&self.bytes) else { return Verdict::Violation(None) };
-        let needed = match &job {
-            Job::Setup { .. } if is_set_up => None,
-            Job::Setup { .. } => Some(1),
-            _ if !is_set_up => None,
-            Job::Identify { .. } | Job::FindTarget { .. } | Job::NameProgram { .. } => Some(1),
-            Job::Sleep { .. } => Some(4),
-        };
-        match needed {
-            Some(count) if count == self.descriptors.len() => Verdict::Served,
-            _ => Verdict::Violation(Some(job.name())),
-        }
+        verdict(&self.bytes, self.descriptors.len(), is_set_up)
     }
 
     fn send(&self, jobs: &Channel) -> nix::Result<()> {
         let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
         jobs.try_send_bytes(&self.bytes, &descriptors)
     }
+}
+
+/// What must come of such a packet: the job's name, if that can be made out, if it is a violation.
+fn verdict(bytes: &[u8], descriptors: usize, is_set_up: bool) -> Verdict {
+    if descriptors > 4 || bytes.len() > Job::LIMIT + PREFIX_LENGTH {
+        return Verdict::Violation(None);
+    }
+    let Ok(job) = frame::decode::<Job>(bytes) else { return Verdict::Violation(None) };
+    let needed = match &job {
+        Job::Setup { .. } if is_set_up => None,
+        Job::Setup { .. } => Some(1),
+        _ if !is_set_up => None,
+        Job::Identify { .. } | Job::FindTarget { .. } | Job::NameProgram { .. } => Some(1),
+        Job::Sleep { .. } => Some(4),
+    };
+    if needed == Some(descriptors) { Verdict::Served } else { Verdict::Violation(Some(job.name())) }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -514,9 +515,9 @@ fn seeded(seed: u64) -> Numbers {
     Numbers(Sequence::new(seed))
 }
 
-/// How many random frames a launcher gets; a million takes minutes.
+/// How many random frames launchers get: a million, which takes a minute and a half.
 fn frames() -> u64 {
-    std::env::var("MEMCR_FRAMES").map_or(100_000, |text| text.parse().expect("MEMCR_FRAMES is a number"))
+    std::env::var("MEMCR_FRAMES").map_or(1_000_000, |text| text.parse().expect("MEMCR_FRAMES is a number"))
 }
 
 #[test]
@@ -624,12 +625,9 @@ struct Frame<'a> {
 
 impl Frame<'_> {
     fn verdict(&self) -> Verdict {
-        let descriptors =
-            self.descriptors.iter().map(|own| own.try_clone_to_owned().expect("a copy")).collect();
-        let packet = Packet { what: String::new(), bytes: self.bytes.clone(), descriptors };
         // a sleep needs a channel, too
         let is_sleep = matches!(frame::decode::<Job>(&self.bytes), Ok(Job::Sleep { .. }));
-        match packet.verdict(true) {
+        match verdict(&self.bytes, self.descriptors.len(), true) {
             Verdict::Served if is_sleep && !is_packet_socket(self.descriptors[0]) => {
                 Verdict::Violation(Some("sleep"))
             }

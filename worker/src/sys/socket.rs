@@ -24,16 +24,27 @@ pub(crate) fn connect(address: &UnixAddr) -> Result<OwnedFd, Errno> {
 
 /// Sends one packet with descriptors.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd]) -> Result<(), Errno> {
+    send_with(socket, bytes, descriptors, MsgFlags::empty())
+}
+
+fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd], flags: MsgFlags) -> Result<(), Errno> {
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control = if descriptors.is_empty() { &[] } else { rights.as_slice() };
-    let flags = MsgFlags::MSG_NOSIGNAL;
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
     sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
 }
 
 /// Sends one packet unless the other end is behind with reading.
 pub(crate) fn send_if_room(socket: impl AsFd, bytes: &[u8]) -> Result<(), Errno> {
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], &[], flags, None).map(drop)
+    offer(socket, bytes, &[])
+}
+
+/// The same with descriptors.
+///
+/// # Errors
+/// EAGAIN if there is no room.
+pub(crate) fn offer(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd]) -> Result<(), Errno> {
+    send_with(socket, bytes, descriptors, MsgFlags::MSG_DONTWAIT)
 }
 
 /// Receives one packet of at most `limit` bytes; an empty one means that the other end closed.
