@@ -65,6 +65,21 @@ pub enum Job {
     },
 }
 
+impl Job {
+    /// The name used in records.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Setup { .. } => "setup",
+            Self::Identify { .. } => "identify",
+            Self::FindTarget { .. } => "find-target",
+            Self::NameProgram { .. } => "name-program",
+            Self::Reload => "reload",
+            Self::Sleep { .. } => "sleep",
+        }
+    }
+}
+
 impl Message for Job {
     const LIMIT: usize = 6 * 1024;
 }

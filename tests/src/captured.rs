@@ -11,12 +11,14 @@ use memcr_protocol::launcher::{Clients, Job, LauncherReport, PolicySource, Sleep
 use memcr_protocol::sandbox::Strictness;
 use memcr_protocol::subject::Peer;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair,
     sockopt,
 };
 use nix::sys::time::TimeVal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::Value;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,12 +27,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+/// Where the launcher's standard error goes.
+const LOG: &str = "launcher.log";
+
 /// One end of a socket that keeps packets apart.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
 impl Channel {
-    fn pair() -> (Self, OwnedFd) {
+    /// A pair; the second is for the other side.
+    pub fn pair() -> (Self, OwnedFd) {
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
         let (ours, theirs) = pair.expect("socketpair");
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::new(30, 0)).expect("SO_RCVTIMEO");
@@ -44,11 +50,55 @@ impl Channel {
 
     /// Sends one packet of any bytes.
     pub fn send_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        self.try_send_bytes(bytes, descriptors).expect("sendmsg");
+    }
+
+    /// The same to somebody who may have hung up.
+    ///
+    /// # Errors
+    /// What sendmsg(2) says.
+    pub fn try_send_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        self.send_with(bytes, descriptors, MsgFlags::empty())
+    }
+
+    fn send_with(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>], flags: MsgFlags) -> nix::Result<()> {
         let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if numbers.is_empty() { &[][..] } else { &rights };
         let slices = [IoSlice::new(bytes)];
-        sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None).expect("sendmsg");
+        sendmsg::<()>(self.0.as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL | flags, None).map(drop)
+    }
+
+    /// The same if there is room for it.
+    ///
+    /// # Errors
+    /// EAGAIN if there is none.
+    pub fn offer_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> nix::Result<()> {
+        self.send_with(bytes, descriptors, MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// All packets that are there; descriptors that came along are closed.
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        let mut packet = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+            packets.push(packet[..length].to_vec());
+        }
+        packets
+    }
+
+    /// Waits until there is a packet, or room for one.
+    pub fn wait_until_ready(&self) {
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+        poll(&mut polled, PollTimeout::from(30_000_u16)).expect("poll");
+        assert!(polled[0].any() == Some(true), "the launcher neither reads nor answers");
+    }
+
+    /// Whether the other end is closed, or has shut the connection down.
+    pub fn is_hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO).expect("poll");
+        polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     /// The next message; `None` once the other end is closed.
@@ -83,24 +133,55 @@ impl CapturedBroker {
         let scratch = Scratch::new();
         let images = scratch.directory_of(&cast().daemon, "images");
         let (jobs, theirs) = Channel::pair();
-        // the launcher finds its socket as descriptor 3
-        let worker = binaries::path("memcr-worker");
-        let user = &cast().daemon;
-        let script = format!(
-            "exec 3<&0 </dev/null; exec setpriv --reuid={} --regid={} --clear-groups --inh-caps=-all,+sys_ptrace \
-             --ambient-caps=-all,+sys_ptrace --bounding-set=-all,+sys_ptrace --no-new-privs -- env -i {}",
-            user.uid,
-            user.gid,
-            worker.display()
-        );
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &script]);
-        if let Some(network) = network {
-            command = network.command(&command);
-        }
-        command.stdin(Stdio::from(theirs)).stdout(Stdio::null());
-        let launcher = command.spawn().expect("cannot start the launcher");
+        let launcher = launch(theirs, &scratch, network);
         Self { launcher, jobs, scratch, images }
+    }
+
+    /// Ends the launcher, if it has not ended, and starts another one in its place, with the built-in policy.
+    pub fn start_again(&mut self) {
+        self.end();
+        let (jobs, theirs) = Channel::pair();
+        (self.launcher, self.jobs) = (launch(theirs, &self.scratch, None), jobs);
+    }
+
+    /// Sets up a launcher that isn't yet, with the built-in policy.
+    pub fn set_up_again(&self) {
+        let (setup, device) = self.built_in_setup();
+        self.jobs.send(&setup, &[device.as_fd()]);
+        assert_eq!(self.jobs.receive(), Some(LauncherReport::Ready { missing: Vec::new() }));
+    }
+
+    /// The set-up with the built-in policy, and the descriptor that comes with it.
+    pub fn built_in_setup(&self) -> (Job, std::fs::File) {
+        let address = self.address().as_os_str().as_bytes().to_vec();
+        (setup_of(Clients::AcceptedAt(address), None), device())
+    }
+
+    /// What the launcher and its workers have put on record so far.
+    ///
+    /// # Panics
+    /// When a line that begins like a record is none.
+    pub fn records(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.scratch.path().join(LOG)).expect("a log");
+        let records = log.lines().filter(|line| line.starts_with('{'));
+        records
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
+    }
+
+    /// All that the launcher and its workers have said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join(LOG)).expect("a log")
+    }
+
+    /// The directory for images.
+    pub fn images(&self) -> &std::path::Path {
+        &self.images
+    }
+
+    fn end(&mut self) {
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
     }
 
     /// Starts a launcher and sets it up with the built-in policy.
@@ -117,18 +198,7 @@ impl CapturedBroker {
     }
 
     fn set_up(self, clients: Clients, policy: Option<&str>) -> Self {
-        let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
-        let device = device.expect("root may open /dev/userfaultfd");
-        let setup = Job::Setup {
-            image: ImageSettings::default(),
-            drop_file_pages: false,
-            transport: Transport::Taken,
-            sandbox: Strictness::Strict,
-            policy: policy.map(|_| PolicySource { path: "policy.toml".into(), owner: 0 }),
-            userfaultfd: true,
-            listen_group: Some(cast().socket_group),
-            clients,
-        };
+        let (setup, device) = (setup_of(clients, policy), device());
         let file = policy.map(|text| {
             std::fs::File::open(self.scratch.file("policy.toml", text)).expect("root may open it")
         });
@@ -182,10 +252,16 @@ impl CapturedBroker {
         (listener.accept().expect("it connects").0, process)
     }
 
-    /// Waits until the launcher ends; gives its exit status.
+    /// Waits until the launcher ends; gives its exit status, unless a signal has ended it.
     pub fn wait_for_end(&mut self) -> Option<i32> {
+        self.wait_for_end_while(|_| {})
+    }
+
+    /// The same, and does something meanwhile.
+    pub fn wait_for_end_while(&mut self, mut act: impl FnMut(&Channel)) -> Option<i32> {
         let launcher = &mut self.launcher;
         let end = crate::wait::until_some("the launcher ends", crate::wait::BOUND, || {
+            act(&self.jobs);
             launcher.try_wait().expect("cannot wait for the launcher")
         });
         end.code()
@@ -200,8 +276,46 @@ impl AsFd for Channel {
 
 impl Drop for CapturedBroker {
     fn drop(&mut self) {
-        let _ = self.launcher.kill();
-        let _ = self.launcher.wait();
+        self.end();
+    }
+}
+
+/// Starts a launcher as `memcr` does: it finds its socket as descriptor 3.
+fn launch(jobs: OwnedFd, scratch: &Scratch, network: Option<&Network>) -> Child {
+    let worker = binaries::path("memcr-worker");
+    let user = &cast().daemon;
+    let script = format!(
+        "exec 3<&0 </dev/null; exec setpriv --reuid={} --regid={} --clear-groups --inh-caps=-all,+sys_ptrace \
+         --ambient-caps=-all,+sys_ptrace --bounding-set=-all,+sys_ptrace --no-new-privs -- env -i {}",
+        user.uid,
+        user.gid,
+        worker.display()
+    );
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]);
+    if let Some(network) = network {
+        command = network.command(&command);
+    }
+    let log = std::fs::File::options().append(true).create(true).open(scratch.path().join(LOG));
+    command.stdin(Stdio::from(jobs)).stdout(Stdio::null()).stderr(log.expect("a log"));
+    command.spawn().expect("cannot start the launcher")
+}
+
+fn device() -> std::fs::File {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd");
+    device.expect("root may open /dev/userfaultfd")
+}
+
+fn setup_of(clients: Clients, policy: Option<&str>) -> Job {
+    Job::Setup {
+        image: ImageSettings::default(),
+        drop_file_pages: false,
+        transport: Transport::Taken,
+        sandbox: Strictness::Strict,
+        policy: policy.map(|_| PolicySource { path: "policy.toml".into(), owner: 0 }),
+        userfaultfd: true,
+        listen_group: Some(cast().socket_group),
+        clients,
     }
 }
 

@@ -163,6 +163,55 @@ impl Drop for NamedCgroup {
     }
 }
 
+/// A cgroup in the version 2 hierarchy that can be frozen; thawed and removed when dropped.
+#[derive(Debug)]
+pub struct Freezer(NamedCgroup);
+
+impl Freezer {
+    /// Makes one.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn new(name: &str) -> Self {
+        Self(NamedCgroup::new(name))
+    }
+
+    /// Moves a process into it.
+    pub fn add(&self, pid: i32) {
+        self.0.add(pid);
+    }
+
+    /// Stops all that is in it.
+    ///
+    /// # Panics
+    /// When it doesn't stop.
+    pub fn freeze(&self) {
+        self.set("1");
+        crate::wait::until("the cgroup is frozen", || {
+            let events = fs::read_to_string(self.0.directory.join("cgroup.events")).unwrap_or_default();
+            events.lines().any(|line| line == "frozen 1")
+        });
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When root may not.
+    pub fn thaw(&self) {
+        self.set("0");
+    }
+
+    fn set(&self, value: &str) {
+        fs::write(self.0.directory.join("cgroup.freeze"), value).expect("root may freeze a cgroup");
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.directory.join("cgroup.freeze"), "0");
+    }
+}
+
 /// The path of a process's cgroup in the version 2 hierarchy.
 pub fn path_of(pid: i32) -> String {
     let all = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process is there");

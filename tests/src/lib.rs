@@ -11,6 +11,8 @@ pub mod cgroup;
 pub mod client;
 pub mod content;
 pub mod daemon;
+pub mod foreign;
+pub mod fuse;
 pub mod input;
 pub mod namespace;
 pub mod network;

@@ -69,6 +69,14 @@ pub(crate) enum Error {
     /// Another part of memcr broke an agreement.
     #[error("{0}")]
     Protocol(String),
+    /// The broker broke one with the launcher, which is put on record.
+    #[error("{reason}")]
+    Violation {
+        /// Name of the job, if it could be made out.
+        job: Option<&'static str>,
+        /// What was wrong with it.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -84,6 +92,14 @@ impl Error {
     /// For `map_err`: what can't be ended here.
     pub(crate) fn unsettled(self) -> Self {
         Self::Unsettled(Box::new(self))
+    }
+
+    /// For `map_err`: an agreement that was broken in this job of the broker.
+    pub(crate) fn in_job(self, job: &'static str) -> Self {
+        match self {
+            Self::Protocol(reason) => Self::Violation { job: Some(job), reason },
+            other => other,
+        }
     }
 
     /// For `map_err`: names the operation and its object.
@@ -111,7 +127,7 @@ impl Error {
             Self::Aborted { .. } => Code::Aborted,
             Self::Timeout { .. } => Code::Timeout,
             Self::Unsupported(_) => Code::Unsupported,
-            Self::Protocol(_) => Code::Protocol,
+            Self::Protocol(_) | Self::Violation { .. } => Code::Protocol,
         }
     }
 

@@ -19,3 +19,4 @@ mod phase;
 mod sys;
 mod target;
 mod trace;
+mod violation;

@@ -65,6 +65,14 @@ struct Missed {
     missed: u64,
 }
 
+/// What tells a record that is in no chain.
+#[derive(Deserialize)]
+struct Unchained<'a> {
+    event: &'a str,
+    sequence: Option<u64>,
+    previous: Option<&'a str>,
+}
+
 impl Verifier {
     /// Lines that don't begin with `{` are passed over if `mixed`.
     pub(crate) fn new(mixed: bool) -> Self {
@@ -102,7 +110,8 @@ impl Verifier {
     }
 
     fn line(&mut self, line: &[u8], about: impl Fn(String) -> Problem) {
-        if line.is_empty() || (self.mixed && line.first() != Some(&b'{')) {
+        let is_passed_over = self.mixed && (line.first() != Some(&b'{') || is_of_the_privileged_side(line));
+        if line.is_empty() || is_passed_over {
             self.is_unended = false;
             return;
         }
@@ -190,6 +199,14 @@ impl Verifier {
         }
         (self.summary, self.problems)
     }
+}
+
+/// Whether it is a record of the launcher or of a worker, on standard error: these are in no chain.
+fn is_of_the_privileged_side(line: &[u8]) -> bool {
+    let Ok(Unchained { event, sequence: None, previous: None }) = serde_json::from_slice(line) else {
+        return false;
+    };
+    matches!(event, "launcher-violation" | "worker-violation")
 }
 
 /// What is wrong with a record that must be hung up there.
@@ -372,6 +389,22 @@ mod tests {
         let (summary, problems) = verifier.finish(None);
         assert_eq!((summary.torn, summary.last, problems), (true, Some(2), Vec::new()));
         assert_eq!(summary.hash, Some(previous));
+    }
+
+    #[test]
+    fn records_of_the_privileged_side_are_in_no_chain_and_nothing_else_is_passed_over_for_one() {
+        let lines = log(2, Link::FIRST);
+        let of_launcher =
+            r#"{"schema":1,"time":"x","event":"launcher-violation","pid":7,"job":null,"message":"y"}"#;
+        let verified = |mixed, between: &str| {
+            let mut verifier = Verifier::new(mixed);
+            verifier.read("log", format!("{}\n{between}\n{}\n", lines[0], lines[1]).as_bytes());
+            verifier.finish(None).1.is_empty()
+        };
+        assert!(verified(true, of_launcher) && !verified(false, of_launcher));
+        assert!(verified(true, &of_launcher.replace("launcher", "worker")));
+        assert!(!verified(true, &of_launcher.replace("launcher-violation", "stop")));
+        assert!(!verified(true, &of_launcher.replace("\"pid\"", "\"sequence\"")));
     }
 
     #[test]

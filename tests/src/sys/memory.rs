@@ -44,6 +44,15 @@ impl Region {
         Self { start: start.expect("mmap of a file"), length }
     }
 
+    /// The start of a file, as code. Nothing of it is read.
+    pub fn of_file_as_code(file: impl AsFd, length: usize) -> Self {
+        let size = NonZeroUsize::new(length).expect("a length");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
+        // SAFETY: as above.
+        let start = unsafe { mmap(None, size, access, MapFlags::MAP_PRIVATE, file, 0) };
+        Self { start: start.expect("mmap of a file"), length }
+    }
+
     /// Its bytes, if nobody writes to them.
     pub fn read_only(&self) -> &[u8] {
         // SAFETY: the mapping lives until the process ends.
@@ -110,6 +119,14 @@ impl Region {
     /// Allows reading only.
     pub fn forbid_writing(&self) {
         self.protect(ProtFlags::PROT_READ);
+    }
+
+    /// Allows reading only, of a part; whether the kernel has room for one more mapping.
+    pub fn forbid_writing_to(&mut self, offset: usize, length: usize) -> bool {
+        assert!(offset + length <= self.length, "outside of the region");
+        let access = ProtFlags::PROT_READ;
+        // SAFETY: within the mapping, and no reference to the bytes is held across this call.
+        unsafe { mprotect(self.start.byte_add(offset), length, access) }.is_ok()
     }
 
     /// Allows reading and writing again.

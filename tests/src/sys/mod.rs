@@ -1,6 +1,7 @@
 //! System calls that no safe crate offers, for the sample targets.
 
 mod calls;
+mod hostile;
 mod memory;
 mod process;
 mod rings;
@@ -9,10 +10,15 @@ mod starved;
 mod waits;
 
 pub use calls::entered_call;
+pub use hostile::{
+    hop_for_ever, meddle_with_sockets, name_memory, replace_descriptor,
+    wait_for_a_notification_that_is_never_answered,
+};
 pub use memory::Region;
 pub use process::{
     end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
-    refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts, take_call_away,
+    pidfd_of_a_thread, refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts,
+    take_call_away,
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{

@@ -1,6 +1,7 @@
 //! States of a process in which it can't be put to sleep safely, or only with care.
 
 use std::ffi::c_void;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Makes this process non-dumpable.
 pub fn forbid_dumping() {
@@ -111,4 +112,25 @@ pub fn ignore_children() {
 pub fn exit_at_once() -> ! {
     // SAFETY: always sound.
     unsafe { libc::_exit(0) }
+}
+
+/// A pidfd of a thread of this process that is not its first, and goes on (Linux 6.9).
+///
+/// # Panics
+/// When the kernel can't make one.
+pub fn pidfd_of_a_thread() -> OwnedFd {
+    const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(nix::unistd::gettid());
+        loop {
+            std::thread::park();
+        }
+    });
+    let tid = receiver.recv().expect("it has begun");
+    // SAFETY: takes numbers only.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, tid.as_raw(), PIDFD_THREAD) };
+    let number = i32::try_from(number).ok().filter(|number| *number >= 0);
+    // SAFETY: the kernel has just made it for us.
+    unsafe { OwnedFd::from_raw_fd(number.expect("PIDFD_THREAD needs Linux 6.9")) }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys::socket;
+use crate::violation::{self, Witness};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::report::State;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
@@ -56,24 +57,45 @@ impl Broker {
         }
     }
 
-    /// The next order, if there is one. A broker that is gone wants everything awake.
+    /// The next order, if there is one. A broker that is gone wants everything awake. One that makes no sense is
+    /// put on record.
+    ///
+    /// # Errors
+    /// When there was an order and it is none of those that a broker gives.
     pub(crate) fn order(&self) -> Result<Option<Order>> {
+        let order = self.receive();
+        if let Err(Error::Violation { job, reason }) = &order {
+            violation::record(Witness::Worker, *job, reason);
+        }
+        order
+    }
+
+    fn receive(&self) -> Result<Option<Order>> {
         let (packet, mut descriptors) =
             match socket::receive(&self.socket, WorkerCommand::LIMIT + frame::PREFIX_LENGTH, false) {
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
                 Err(Errno::ECONNRESET) => return Ok(Some(Order::Wake)),
+                Err(Errno::EMSGSIZE) => {
+                    let reason = "an order is too long, or came with too many descriptors";
+                    return Err(Error::Violation { job: None, reason: reason.into() });
+                }
                 received => received.map_err(Error::system("receiving from", "the broker"))?,
             };
         if packet.is_empty() {
             return Ok(Some(Order::Wake));
         }
-        match frame::decode(&packet) {
-            Ok(WorkerCommand::Wake) => Ok(Some(Order::Wake)),
-            Ok(WorkerCommand::Restore { ticket }) => match descriptors.pop() {
-                Some(client) if descriptors.is_empty() => Ok(Some(Order::Restore { ticket, client })),
-                _ => Err(Error::Protocol("the broker sent a restore without exactly one client".into())),
-            },
-            Err(error) => Err(Error::Protocol(format!("the broker sent no valid order: {error}"))),
+        match (frame::decode(&packet), descriptors.pop()) {
+            (Ok(WorkerCommand::Wake), _) => Ok(Some(Order::Wake)),
+            (Ok(WorkerCommand::Restore { ticket }), Some(client)) if descriptors.is_empty() => {
+                Ok(Some(Order::Restore { ticket, client }))
+            }
+            (Ok(WorkerCommand::Restore { .. }), _) => {
+                let reason = "a restore came without exactly one client".into();
+                Err(Error::Violation { job: Some("restore"), reason })
+            }
+            (Err(error), _) => {
+                Err(Error::Violation { job: None, reason: format!("an order is malformed: {error}") })
+            }
         }
     }
 }

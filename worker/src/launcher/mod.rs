@@ -9,6 +9,7 @@ mod serve;
 mod setup;
 mod ward;
 
+use crate::error::Error;
 use crate::sys::descriptors;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
@@ -22,10 +23,20 @@ pub fn run() -> ExitCode {
     let Ok(jobs) = descriptors::inherited(JOBS) else {
         return complain("memcr-worker is started by memcr, not by hand");
     };
-    match setup::prepare(&jobs).and_then(|mut setup| serve::serve(&jobs, &mut setup)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut setup = match setup::prepare(&jobs) {
+        Ok(setup) => setup,
         Err(error) => {
-            setup::tell_failure(&jobs, &error);
+            let is_on_record = serve::put_on_record(&error);
+            setup::part(&jobs, &error);
+            return if is_on_record { ExitCode::FAILURE } else { complain(&error.to_string()) };
+        }
+    };
+    match serve::serve(&jobs, &mut setup) {
+        Ok(()) => ExitCode::SUCCESS,
+        // it was put on record when it happened
+        Err(Error::Violation { .. }) => ExitCode::FAILURE,
+        Err(error) => {
+            setup::part(&jobs, &error);
             complain(&error.to_string())
         }
     }

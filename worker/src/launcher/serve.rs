@@ -4,12 +4,13 @@ use crate::channel::{Broker, Launcher};
 use crate::error::{Error, Result};
 use crate::job;
 use crate::launcher::naming;
-use crate::launcher::setup::{PARENT_DIED, Setup, report};
+use crate::launcher::setup::{PARENT_DIED, Setup, not_received, part, report};
 use crate::launcher::ward::{Next, Question, Ward};
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
 use crate::phase::{Judge, Plan};
 use crate::sys::{descriptors, poll, process, socket};
+use crate::violation::{self, Witness};
 use memcr_protocol::deposit::Word;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Ending, Job, LauncherReport, SleepOptions};
@@ -64,12 +65,24 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &mut Setup) -> Result<()> {
                 Ok(_) => Some(Ok(())),
                 Err(error) => Some(Err(error)),
             };
-            if parted.is_some() {
+            if let Some(end) = &parted {
+                // the sleepers first, whoever else keeps us waiting
                 wards.iter().for_each(Ward::hang_up);
+                if let Err(error) = end {
+                    put_on_record(error);
+                    part(jobs, error);
+                }
             }
         }
     }
     parted.unwrap_or(Ok(()))
+}
+
+/// Puts it on record if the broker broke an agreement; whether it did.
+pub(super) fn put_on_record(error: &Error) -> bool {
+    let Error::Violation { job, reason } = error else { return false };
+    violation::record(Witness::Launcher, *job, reason);
+    true
 }
 
 /// Takes one job, if there is one; whether the broker is still there.
@@ -77,13 +90,26 @@ fn accept(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<bo
     let (packet, descriptors) = match socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, false) {
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
         Err(Errno::ECONNRESET) => return Ok(false),
-        received => received.map_err(Error::system("receiving from", "the broker"))?,
+        received => received.map_err(not_received)?,
     };
     if packet.is_empty() {
         return Ok(false);
     }
-    let job =
-        frame::decode(&packet).map_err(|error| Error::Protocol(format!("a job is malformed: {error}")))?;
+    let job: Job = frame::decode(&packet)
+        .map_err(|error| Error::Violation { job: None, reason: format!("a job is malformed: {error}") })?;
+    let name = job.name();
+    take(job, descriptors, jobs, setup, wards).map_err(|error| error.in_job(name))?;
+    Ok(true)
+}
+
+/// Does what a job says, if it came with the descriptors that it needs.
+fn take(
+    job: Job,
+    descriptors: Vec<OwnedFd>,
+    jobs: &OwnedFd,
+    setup: &mut Setup,
+    wards: &mut Vec<Ward>,
+) -> Result<()> {
     match (job, <[OwnedFd; 4]>::try_from(descriptors)) {
         (Job::Identify { ticket }, Err(descriptors)) if descriptors.len() == 1 => {
             let clients = &setup.authority.clients;
@@ -103,7 +129,10 @@ fn accept(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<bo
             }
         }
         (Job::Sleep { ticket, options }, Ok(descriptors)) => {
-            let [_, _, target, _] = &descriptors;
+            let [control, _, target, _] = &descriptors;
+            if !socket::is_control(control.as_fd()) {
+                return Err(Error::Protocol("the control socket of a sleep is none".into()));
+            }
             setup.authority.clients.require_target(target.as_fd())?;
             start(ticket, options, descriptors, jobs, setup, wards);
         }
@@ -123,7 +152,7 @@ fn accept(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<bo
             return Err(Error::Protocol("a job came with the wrong descriptors".into()));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Answers what workers asked.

@@ -14,10 +14,12 @@ use memcr_policy::Policy;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Job, LauncherReport};
 use memcr_protocol::sandbox::Lack;
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getppid};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Tells that the broker's main thread has ended, where no pidfd does.
 pub(super) const PARENT_DIED: Signal = Signal::SIGUSR1;
@@ -106,14 +108,17 @@ struct Received {
 }
 
 fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
-    let (packet, descriptors) = socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true)
-        .map_err(Error::system("receiving from", "the broker"))?;
-    let job = frame::decode(&packet)
-        .map_err(|error| Error::Protocol(format!("the first job is malformed: {error}")))?;
+    let (packet, descriptors) =
+        socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true).map_err(not_received)?;
+    let job: Job = frame::decode(&packet).map_err(|error| Error::Violation {
+        job: None,
+        reason: format!("the first job is malformed: {error}"),
+    })?;
+    let name = job.name();
     let Job::Setup { policy, userfaultfd, listen_group, clients, image, drop_file_pages, transport, sandbox } =
         job
     else {
-        return Err(Error::Protocol("the first job is no set-up".into()));
+        return Err(Error::Protocol("the first job is no set-up".into()).in_job(name));
     };
     let (terms, missing) = confine::Terms::agree(sandbox, host.cores)?;
     let settings = Settings { image, drop_file_pages, way: Way::choose(transport)?, terms };
@@ -121,9 +126,11 @@ fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
     let file = if policy.is_some() { descriptors.next() } else { None };
     let device = if userfaultfd { descriptors.next() } else { None };
     if file.is_some() != policy.is_some() || device.is_some() != userfaultfd {
-        return Err(Error::Protocol("the set-up came with fewer descriptors than it says".into()));
+        return Err(
+            Error::Protocol("the set-up came with fewer descriptors than it says".into()).in_job(name)
+        );
     }
-    let clients = Clients::new(clients, descriptors.collect())?;
+    let clients = Clients::new(clients, descriptors.collect()).map_err(|error| error.in_job(name))?;
     let (policy, file) = match policy.zip(file) {
         None => (Policy::builtin(listen_group), None),
         Some((source, file)) => {
@@ -136,6 +143,17 @@ fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
     Ok(Received { authority, policy: file, settings, device, missing })
 }
 
+/// Why no job was received.
+pub(super) fn not_received(cause: Errno) -> Error {
+    match cause {
+        Errno::EMSGSIZE => Error::Violation {
+            job: None,
+            reason: "a job is too long, or came with too many descriptors".into(),
+        },
+        cause => Error::system("receiving from", "the broker")(cause),
+    }
+}
+
 /// Sends a report; a broker that is gone needs none.
 pub(super) fn report(jobs: &OwnedFd, report: &LauncherReport) {
     if let Ok(frame) = frame::encode(report) {
@@ -143,7 +161,12 @@ pub(super) fn report(jobs: &OwnedFd, report: &LauncherReport) {
     }
 }
 
-/// Tells the broker why there will be no launcher.
-pub(super) fn tell_failure(jobs: &OwnedFd, error: &Error) {
-    report(jobs, &LauncherReport::SetupFailed { reason: error.to_string() });
+/// Tells the broker why there is no launcher any more, unless it does not read, and hangs up: whatever is to be
+/// told after that goes nowhere, and can keep nobody waiting.
+pub(super) fn part(jobs: &OwnedFd, error: &Error) {
+    if let Ok(frame) = frame::encode(&LauncherReport::SetupFailed { reason: error.to_string() }) {
+        let _ = socket::send_if_room(jobs, &frame);
+    }
+    // fails only if it is no socket
+    let _ = shutdown(jobs.as_raw_fd(), Shutdown::Both);
 }

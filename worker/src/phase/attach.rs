@@ -225,7 +225,9 @@ fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Vec<Rang
     };
     let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
     let mut registers = thread.registers;
-    if let Some(address) = rseq::abort_address(tid, &area, &registers) {
+    let address = rseq::abort_address(tid, &area, &registers)
+        .map_err(Error::system("reading the rseq area of thread", tid))?;
+    if let Some(address) = address {
         registers.set_instruction_pointer(address);
         tracees.change_registers(tid, registers)?;
     }

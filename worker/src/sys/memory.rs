@@ -4,6 +4,10 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Has the C library keep memory of all threads in one place. For each further one it would look at files when
 /// that shrinks, which a confined worker may not.
@@ -28,27 +32,60 @@ pub(crate) fn lock_at((address, length): (usize, usize)) -> Result<(), Errno> {
     Errno::result(unsafe { libc::mlock(address as *const libc::c_void, length) }).map(drop)
 }
 
+/// How long a page of the target may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Reads the target's memory; the number of bytes read, which may be less than asked for.
+///
+/// # Errors
+/// ETIMEDOUT when a page does not come: a file system of the target's own, or a userfaultfd, may keep it back for
+/// ever. The thread that waits for it ends with this process.
 pub(crate) fn read_remote(tid: Pid, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
-    // SAFETY: the kernel writes to the buffer only; the other address is another process's
-    let read = unsafe { libc::process_vm_readv(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
-    Errno::result(read).map(isize::unsigned_abs)
+    let length = buffer.len();
+    let bytes = patiently(move || {
+        let mut bytes = vec![0_u8; length];
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
+        let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length };
+        // SAFETY: the kernel writes to the buffer only; the other address is another process's
+        let read =
+            unsafe { libc::process_vm_readv(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+        bytes.truncate(Errno::result(read)?.unsigned_abs());
+        Ok(bytes)
+    })?;
+    for (to, from) in buffer.iter_mut().zip(&bytes) {
+        *to = *from;
+    }
+    Ok(bytes.len())
 }
 
 /// Writes all bytes to writable memory of the target.
+///
+/// # Errors
+/// As above.
 pub(crate) fn write_remote(tid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
-    // SAFETY: the kernel only reads the bytes; the other address is another process's
-    let written =
-        unsafe { libc::process_vm_writev(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
-    match Errno::result(written).map(isize::unsigned_abs) {
-        Ok(length) if length == bytes.len() => Ok(()),
-        Ok(_) => Err(Errno::EFAULT),
-        Err(cause) => Err(cause),
-    }
+    let bytes = Zeroizing::new(bytes.to_vec());
+    patiently(move || {
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+        // SAFETY: the kernel only reads the bytes; the other address is another process's
+        let written =
+            unsafe { libc::process_vm_writev(tid.as_raw(), &raw const local, 1, &raw const remote, 1, 0) };
+        if Errno::result(written)?.unsigned_abs() == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    })
+}
+
+/// Does something that may never end, by a thread that is gone by the time it has ended.
+fn patiently<T: Send + 'static>(act: impl FnOnce() -> Result<T, Errno> + Send + 'static) -> Result<T, Errno> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().spawn(move || {
+        // nobody listens any more after a while
+        let _ = sender.send(act());
+    });
+    let thread = thread.map_err(|error| error_number(&error))?;
+    let outcome = receiver.recv_timeout(PATIENCE).map_err(|_| Errno::ETIMEDOUT)?;
+    // what confines this process later confines its own threads only
+    thread.join().map_err(|_| Errno::EIO)?;
+    outcome
 }
 
 /// A way to the target's memory.

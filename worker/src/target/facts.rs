@@ -25,8 +25,13 @@ pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid> {
 
 /// The same from the text of its fdinfo.
 pub(super) fn pid_in(fdinfo: &str) -> Result<Pid> {
-    let pid = fdinfo.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<i32>().ok());
-    match pid {
+    let field = |name: &str| fdinfo.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let flags = field("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok()).unwrap_or(0);
+    match field("Pid:").and_then(|pid| pid.parse::<i32>().ok()) {
+        // PIDFD_THREAD: a thread may be another user than its process, and is not what a target is
+        Some(_) if flags & libc::O_EXCL != 0 => {
+            Err(Error::Protocol("the client's descriptor of the target names a thread, no process".into()))
+        }
         None => Err(Error::Protocol("the client's descriptor of the target is no pidfd".into())),
         Some(pid) if pid <= 0 => Err(Error::NoSuchProcess { pid }),
         Some(pid) => Ok(Pid::from_raw(pid)),

@@ -31,6 +31,9 @@ const RESIDENT_FLAGS: [&[u8; 2]; 11] =
 /// Flags of mappings that drivers make, whose pages may not come back once they are dropped.
 const DEVICE_FLAGS: [&[u8; 2]; 2] = [b"mm", b"de"];
 
+/// Longest line of smaps that is kept, in bytes. A path can be far longer: what is behind that tells nothing.
+const LINE_LIMIT: usize = 1024;
+
 /// Names of memory and devices that look like files.
 const NO_FILES: [&str; 3] = ["/memfd:", "/dev/", "/SYSV"];
 
@@ -139,10 +142,30 @@ pub(super) fn read_from(mut reader: impl BufRead) -> Result<Vec<Mapping>> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? == 0 {
+        if !read_line(&mut reader, &mut line).map_err(|error| failed(&error))? {
             return Ok(mappings);
         }
         parse_line(&line, &mut mappings)?;
+    }
+}
+
+/// Appends the beginning of the next line, as far as it is kept; whether there was one.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    let mut has_line = false;
+    loop {
+        let bytes = match reader.fill_buf() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            filled => filled?,
+        };
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(bytes.len(), |end| end + 1);
+        let kept = length.min(LINE_LIMIT.saturating_sub(line.len()));
+        line.extend_from_slice(bytes.get(..kept).unwrap_or_default());
+        reader.consume(length);
+        has_line |= length > 0;
+        if end.is_some() || length == 0 {
+            return Ok(has_line);
+        }
     }
 }
 
@@ -261,6 +284,20 @@ mod tests {
             assert!(!parse(&text.replace("wr mr", &format!("wr {flag}")))[0].is_of_file(), "{flag}");
         }
         assert!(!parse(&anonymous("ac"))[0].is_of_file());
+    }
+
+    #[test]
+    fn of_a_path_that_does_not_end_only_the_beginning_is_kept_and_the_next_line_is_read() {
+        let long =
+            anonymous("ac").replace("00:00 0 ", &format!("fe:01 77 /{}", "VmFlags: lo ".repeat(100_000)));
+        let text = long + &anonymous("ac");
+        for capacity in [1, 7, 64 * 1024] {
+            let mappings = read_from(BufReader::with_capacity(capacity, text.as_bytes())).unwrap();
+            assert_eq!(mappings.len(), 2);
+            assert!(mappings[0].is_of_file() && mappings[0].name.len() < LINE_LIMIT);
+            assert!(!mappings[0].is_taken() && mappings[1].is_taken());
+        }
+        assert_eq!(read_from(&b""[..]).unwrap(), Vec::new());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::{Stat, Status};
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid, getppid};
+use std::collections::BTreeSet;
 
 /// What /proc shows for the mappings of an io_uring.
 pub(super) const RING: &str = "anon_inode:[io_uring]";
@@ -109,24 +110,51 @@ fn is_ring(fdinfo: &str) -> bool {
     fdinfo.lines().any(|line| line.starts_with("SqMask:") || line.starts_with("UserFiles:"))
 }
 
+/// Looks at the list of processes, at most, until nobody new is in it who was gone before it could be compared.
+const LOOKS: usize = 64;
+
 /// A process outside the thread group that uses the memory of this thread.
+///
+/// The frozen target makes none, but one that is there can make another one and end, again and again. So there is
+/// a second look at those that are new since the first, newest first, and more while some of these were gone
+/// before they could be compared. Whoever gets through all that has changed its number each time between the list
+/// and the look. Processes of others that come and go do not keep the target from sleep.
 fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
     let everyone = ProcDirectory::open_all()?;
-    for other in everyone.numbers(".")?.into_iter().map(Pid::from_raw).filter(|&other| other != pid) {
-        match kcmp::share_memory(tid, other) {
-            Ok(true) => return Ok(Some(other)),
-            // it has just exited, or has no memory, or is beyond us and so no relative of the target
-            Ok(false) | Err(Errno::ESRCH | Errno::EPERM) => {}
-            Err(cause) => {
-                return Err(Error::System {
-                    operation: "comparing memory with",
-                    object: format!("process {other}"),
-                    cause,
-                });
+    let mut seen = BTreeSet::new();
+    for look in 0..LOOKS {
+        let mut is_sure = look > 0;
+        let listed: BTreeSet<Pid> = everyone.numbers(".")?.into_iter().map(Pid::from_raw).collect();
+        let new = listed.iter().rev().filter(|&other| *other != pid && !seen.contains(other));
+        for &other in new {
+            match kcmp::share_memory(tid, other) {
+                Ok(true) => return Ok(Some(other)),
+                // what has ended may have left a child
+                Ok(false) if look == 0 || has_memory(other) => {}
+                Ok(false) | Err(Errno::ESRCH) => is_sure = false,
+                // it is beyond us, and so no relative of the target
+                Err(Errno::EPERM) => {}
+                Err(cause) => {
+                    return Err(Error::System {
+                        operation: "comparing memory with",
+                        object: format!("process {other}"),
+                        cause,
+                    });
+                }
             }
         }
+        if is_sure {
+            break;
+        }
+        seen = listed;
     }
     Ok(None)
+}
+
+fn has_memory(pid: Pid) -> bool {
+    ProcDirectory::open(pid)
+        .and_then(|directory| Status::read(&directory))
+        .is_ok_and(|status| status.has_memory)
 }
 
 #[cfg(test)]

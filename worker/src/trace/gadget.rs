@@ -5,6 +5,7 @@ use crate::arch::{SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION, taken_until_return};
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
 use crate::target::mappings::Mapping;
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 /// Executable memory that is searched, in bytes.
@@ -53,7 +54,14 @@ impl Gadgets {
             let mut address = mapping.start;
             while address < end && !search.is_complete() {
                 let length = (end - address).min(CHUNK);
-                search.chunk(tid, address, length);
+                search.chunk(tid, address, length).map_err(|cause| Error::Refused {
+                    pid: pid.as_raw(),
+                    reason: format!(
+                        "its code at {address:#x} can't be read: whoever keeps that page back (a file system, a \
+                         userfaultfd) does not answer: {}",
+                        cause.desc()
+                    ),
+                })?;
                 address += if length == CHUNK { CHUNK - OVERLAP } else { length };
             }
         }
@@ -69,10 +77,13 @@ impl Search {
         self.returning_call.is_some() && self.signal_return.is_some()
     }
 
-    fn chunk(&mut self, tid: Pid, address: u64, length: u64) {
+    fn chunk(&mut self, tid: Pid, address: u64, length: u64) -> std::result::Result<(), Errno> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        // what can't be read (a mapping without the right to read) is passed over
-        let read = read_remote(tid, address, &mut bytes).unwrap_or(0);
+        let read = match read_remote(tid, address, &mut bytes) {
+            Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
+            // what can't be read (a mapping without the right to read) is passed over
+            read => read.unwrap_or(0),
+        };
         bytes.truncate(read);
         let calls = bytes
             .windows(SYSTEM_CALL_INSTRUCTION.len())
@@ -93,9 +104,10 @@ impl Search {
                 self.signal_return = ending.map(|code| at(behind - code.len()));
             }
             if self.is_complete() {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     fn found(&self) -> Option<Gadgets> {

@@ -18,7 +18,7 @@ use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, OPEN, Order, Range, Sta
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Protection and kind of the mappings (the same on all architectures).
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
@@ -183,7 +183,8 @@ impl Parasite {
         }
         let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
         let failed = || Error::system("talking to the parasite in process", tracees.pid());
-        socket::send(socket, &packet, descriptors).map_err(failed())?;
+        // a parasite has read what came before; a socket without room is not the one that it made
+        socket::offer(socket, &packet, descriptors).map_err(failed())?;
         let deadline = self.puppet.deadline();
         loop {
             let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
@@ -212,14 +213,21 @@ impl Parasite {
             PollFd::new(socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(tracees.signals(), PollFlags::POLLIN),
         ];
-        let ready = wait(&mut polled, deadline.map(remaining));
+        let time = deadline.map_or(Duration::from_secs(STEP_SECONDS), remaining);
+        let ready = wait(&mut polled, Some(time));
         let ready = ready.map_err(Error::system("waiting for the parasite in process", tracees.pid()))?;
-        if ready == 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Error::Timeout {
-                pid: tracees.pid().as_raw(),
-                what: "the parasite in it",
-                seconds: STEP_SECONDS,
-            });
+        if ready == 0 {
+            let is_over = match deadline {
+                Some(deadline) => Instant::now() >= deadline,
+                None => self.has_lost_its_order(tracees)?,
+            };
+            if is_over {
+                return Err(Error::Timeout {
+                    pid: tracees.pid().as_raw(),
+                    what: "the parasite in it",
+                    seconds: STEP_SECONDS,
+                });
+            }
         }
         tracees.drain_signals();
         while let Some((tid, stop)) = tracees.next_stop()? {
@@ -232,6 +240,24 @@ impl Parasite {
             }
         }
         Ok(())
+    }
+
+    /// Whether the parasite, which may take as long as it needs, waits for an order that it was given: then
+    /// somebody who shares the target's descriptors has taken that away, and it would wait for ever. It is stopped
+    /// then.
+    fn has_lost_its_order(&mut self, tracees: &mut Tracees) -> Result<bool> {
+        self.puppet.stop(tracees)?;
+        self.is_running = false;
+        let socket = self.socket.as_ref().ok_or_else(|| tracees.lost())?;
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        let answered = wait(&mut polled, Some(Duration::ZERO))
+            .map_err(Error::system("waiting for the parasite in process", tracees.pid()))?;
+        if answered == 0 && self.puppet.is_interrupted_in(libc::SYS_recvmsg, tracees)? {
+            return Ok(true);
+        }
+        self.is_running = true;
+        ptrace::resume(self.puppet.tid(), 0).map_err(|_| tracees.lost())?;
+        Ok(false)
     }
 
     /// Takes the parasite home and everything of it out of the target, except the guard once it was told

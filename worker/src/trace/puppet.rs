@@ -192,6 +192,12 @@ impl Puppet {
         }
     }
 
+    /// Whether the stopped thread was waiting in this system call, and will begin it anew.
+    pub(crate) fn is_interrupted_in(&self, call: i64, tracees: &Tracees) -> Result<bool> {
+        let registers = self.registers(tracees)?;
+        Ok(registers.is_in_system_call() && registers.entered_call().0 == call && registers.result() < 0)
+    }
+
     /// Only what can't be blocked gets here: a stop signal is kept for later; a fault is ours.
     pub(crate) fn note(&mut self, stop: Stop, tracees: &Tracees) -> Result<()> {
         match stop {

@@ -30,25 +30,32 @@ pub(crate) fn area(tid: Pid) -> Result<Option<Range<u64>>, Errno> {
 }
 
 /// Where a thread must go on that was stopped inside a sequence.
-pub(crate) fn abort_address(tid: Pid, area: &Range<u64>, registers: &Registers) -> Option<u64> {
-    let sequence = read_words::<1>(tid, area.start + SEQUENCE)?;
-    let [address] = sequence;
-    if address == 0 {
-        return None;
-    }
+///
+/// # Errors
+/// ETIMEDOUT when that can't be told, since a page does not come.
+pub(crate) fn abort_address(
+    tid: Pid,
+    area: &Range<u64>,
+    registers: &Registers,
+) -> Result<Option<u64>, Errno> {
+    let sequence = read_words(tid, area.start.wrapping_add(SEQUENCE))?;
+    let Some(address) = sequence.map(|[address]| address).filter(|&address| address != 0) else {
+        return Ok(None);
+    };
     // struct rseq_cs: version and flags, start, length, address to go to when interrupted
-    let [_, start, length, abort] = read_words::<4>(tid, address)?;
+    let Some([_, start, length, abort]) = read_words(tid, address)? else { return Ok(None) };
     let inside = registers.instruction_pointer().wrapping_sub(start) < length;
-    inside.then_some(abort)
+    Ok(inside.then_some(abort))
 }
 
-fn read_words<const N: usize>(tid: Pid, address: u64) -> Option<[u64; N]> {
+/// Words at an address; `None` if there are none.
+fn read_words<const N: usize>(tid: Pid, address: u64) -> Result<Option<[u64; N]>, Errno> {
     let mut bytes = vec![0; N * 8];
-    let read = read_remote(tid, address, &mut bytes).ok()?;
-    let words: Vec<u64> = bytes
-        .get(..read)?
-        .chunks_exact(8)
-        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
-        .collect();
-    words.try_into().ok()
+    let read = match read_remote(tid, address, &mut bytes) {
+        Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
+        read => read.unwrap_or(0),
+    };
+    let words = bytes.get(..read).unwrap_or_default().chunks_exact(8);
+    let words: Vec<u64> = words.filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?))).collect();
+    Ok(words.try_into().ok())
 }
