@@ -125,6 +125,7 @@ fn verdict(bytes: &[u8], descriptors: usize, is_set_up: bool) -> Verdict {
         _ if !is_set_up => None,
         Job::Identify { .. } | Job::FindTarget { .. } | Job::NameProgram { .. } => Some(1),
         Job::Sleep { .. } => Some(4),
+        Job::Reload => Some(0),
     };
     if needed == Some(descriptors) { Verdict::Served } else { Verdict::Violation(Some(job.name())) }
 }
@@ -149,12 +150,15 @@ fn requests(scene: &Scene) -> Vec<Packet> {
         (find, vec![client()]),
         (Job::NameProgram { ticket: 4 }, vec![scene.pidfd(&scene.bystander)]),
         (sleep.clone(), sleep_descriptors()),
+        (Job::Reload, Vec::new()),
     ];
+    let any = sleep_descriptors();
     let mut packets = Vec::new();
     for (job, descriptors) in good {
         for count in [0, 1, 2, 3, 4, 5, 17, 253].into_iter().filter(|count| *count != descriptors.len()) {
             let some = (0..count).map(|index| {
-                let descriptor = &descriptors[index % descriptors.len()];
+                let pool = if descriptors.is_empty() { &any } else { &descriptors };
+                let descriptor = &pool[index % pool.len()];
                 descriptor.try_clone().expect("a copy")
             });
             packets.push(Packet::new(
