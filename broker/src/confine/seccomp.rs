@@ -159,6 +159,7 @@ mod tests {
     use super::*;
     use crate::arch::NEVER_SHOWN;
     use crate::sys::trial::end_of;
+    use memcr_filter::describe::{table, table_under};
 
     #[test]
     fn every_altered_argument_and_every_other_call_ends_the_broker() {
@@ -184,6 +185,20 @@ mod tests {
             libc::SYS_kill,
         ] {
             assert!(!filter(Mode::OneShot, true).knows(call), "{call}");
+        }
+    }
+
+    #[test]
+    fn the_document_shows_the_tables_as_they_are() {
+        let document = include_str!("../../../doc/confinement.md");
+        for (heading, entries) in [
+            ("### The broker", SERVE),
+            ("### The broker on x86-64", SYSTEM_CALLS),
+            ("### Where the audit log can be opened anew", REOPEN),
+            ("### One shot", ONE_SHOT),
+        ] {
+            let table = table(entries);
+            assert_eq!(table_under(document, heading), table, "below {heading} there should be:\n{table}");
         }
     }
 

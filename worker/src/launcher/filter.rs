@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use crate::arch::{NEVER_SHOWN, SECCOMP_ARCHITECTURE};
     use crate::sys::trial::end_of;
+    use memcr_filter::describe::{table, table_under};
 
     #[test]
     fn every_altered_argument_and_every_other_call_ends_the_launcher() {
@@ -213,6 +214,22 @@ mod tests {
         let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
         assert!(complaints.is_empty(), "{complaints:#?}");
         assert!(count > 1000, "only {count} calls were tried");
+    }
+
+    #[test]
+    fn the_document_shows_the_tables_as_they_are() {
+        let document = include_str!("../../../doc/confinement.md");
+        for (heading, entries) in [
+            ("### A confined worker", CONFINED_WORKER),
+            ("### The launcher, and a worker that attaches", TABLE),
+            ("### Where a socket is taken out of the target", TAKING),
+            ("### Where the parasite has a socket with a name", CONNECTING),
+            ("### Where that socket is in a directory", ENTERING),
+            ("### Where clients come over TCP", ASKING),
+        ] {
+            let table = table(entries);
+            assert_eq!(table_under(document, heading), table, "below {heading} there should be:\n{table}");
+        }
     }
 
     #[test]
