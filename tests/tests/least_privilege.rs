@@ -187,7 +187,7 @@ fn limits_are_as_small_as_the_work_and_can_not_be_raised() {
     // its own last words; workers need more
     let (soft, _) = procfs::limit(daemon.launcher(), "Max file size");
     assert!((MIB..2 * MIB).contains(&soft), "{soft}");
-    assert_eq!(procfs::limit(worker, "Max open files"), (64 + 2 * cores, 64 + 2 * cores));
+    assert_eq!(procfs::limit(worker, "Max open files"), (1024, 1024));
     let (soft, hard) = procfs::limit(worker, "Max file size");
     assert_eq!(soft, hard);
     // its target's memory, an eighth of it, and 16 MiB
