@@ -37,6 +37,7 @@ pub struct Setup {
     images: Option<PathBuf>,
     accounts: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     descriptors: Option<u64>,
     entrance: Entrance,
     network: Option<Rc<Network>>,
@@ -89,6 +90,7 @@ impl Setup {
             images: None,
             accounts: None,
             arguments: Vec::new(),
+            environment: Vec::new(),
             descriptors: None,
             entrance: Entrance::Socket,
             network: None,
@@ -158,6 +160,12 @@ impl Setup {
         self
     }
 
+    /// Finds this variable in its environment.
+    pub fn environment(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
     /// May have so many file descriptors, if it is started by root.
     pub fn descriptors(mut self, number: u64) -> Self {
         self.descriptors = Some(number);
@@ -214,6 +222,7 @@ impl Setup {
             command.arg("--policy").arg(self.scratch.file("policy.toml", policy));
         }
         command.args(&self.arguments);
+        command.envs(self.environment.iter().copied());
         if let Some(network) = &self.network {
             command = network.command(&command);
         }

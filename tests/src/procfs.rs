@@ -90,6 +90,20 @@ pub fn threads(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/task"))
 }
 
+/// Soft and hard limit of a resource, as /proc/PID/limits calls it ("Max open files").
+pub fn limit(pid: i32, name: &str) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("root may read it");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("there is that limit");
+    let mut words = line.split_whitespace().map(|word| word.parse().unwrap_or(u64::MAX));
+    (words.next().expect("a soft limit"), words.next().expect("a hard limit"))
+}
+
+/// The environment that a process was started with, as far as it still shows.
+pub fn environment(pid: i32) -> Vec<u8> {
+    let block = std::fs::read(format!("/proc/{pid}/environ")).expect("root may read it");
+    block.into_iter().filter(|byte| *byte != 0).collect()
+}
+
 /// Open file descriptors of a process.
 pub fn descriptors(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/fd"))

@@ -81,6 +81,7 @@ fn assert_confined(role: &str, pid: i32, permitted: u64, groups: &str) {
         assert_eq!(set("CapInh"), 0, "{role}: CapInh");
         assert_eq!(set("CapAmb"), 0, "{role}: CapAmb");
         assert_eq!(status.field("NoNewPrivs"), "1", "{role}: NoNewPrivs");
+        assert_eq!(status.field("Umask"), "0077", "{role}: Umask");
         assert_eq!(status.field("Seccomp"), "2", "{role}: Seccomp");
         assert_eq!(status.field("Groups"), groups, "{role}: supplementary groups");
         let user = cast().daemon.uid.to_string();
@@ -118,9 +119,100 @@ fn assert_little_open(daemon: &Daemon, worker: i32) {
     }
     // to the broker, and to the launcher
     assert_eq!(procfs::sockets_of(worker).len(), 2, "the worker has other sockets than its own two");
-    let environment =
-        std::fs::read(format!("/proc/{}/environ", daemon.launcher())).expect("root may read it");
-    assert!(environment.is_empty(), "the launcher has an environment");
+    for (role, pid) in roles {
+        let environment = String::from_utf8_lossy(&procfs::environment(pid)).into_owned();
+        assert_eq!(environment, "", "the {role} has an environment");
+    }
+}
+
+/// What a process has open: names of files, kinds of others, in alphabetical order.
+fn open_in(pid: i32) -> Vec<String> {
+    let all = procfs::descriptors(pid).into_iter().map(|number| procfs::descriptor_target(pid, number));
+    let name = |target: String| match target.split_once(':') {
+        Some(("socket", _)) => "socket".to_owned(),
+        Some(("anon_inode", kind)) => kind.to_owned(),
+        _ if target.starts_with("/dev/") => target,
+        _ => target.rsplit('/').next().unwrap_or_default().to_owned(),
+    };
+    let mut all: Vec<_> = all.map(name).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn each_process_has_exactly_the_descriptors_that_it_needs() {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
+    let worker = daemon.put_to_sleep(&target);
+    let image = format!("pages-{}.img", target.pid());
+    let directory = daemon.scratch().path().file_name().expect("a name").to_string_lossy().into_owned();
+    // the directories of its socket and of its log, to remove the one and to open the other anew; sockets: listener,
+    // launcher, worker
+    let mut broker = vec!["/dev/null", "/dev/null", "[eventpoll]", "[pidfd]", "[signalfd]", "audit.log"];
+    broker.extend(["daemon.log", "images", &directory, &directory, "socket", "socket", "socket"]);
+    broker.sort_unstable();
+    wait::until("the client is gone", || procfs::descriptors(daemon.pid()).len() <= broker.len());
+    assert_eq!(open_in(daemon.pid()), broker);
+    // broker, and of the worker: control and deposits; the pidfds are of the broker and of the target
+    let mut launcher = vec!["/dev/null", "/dev/null", "/dev/userfaultfd", "[pidfd]", "[pidfd]", "[signalfd]"];
+    launcher.extend(["[userfaultfd]", "daemon.log", "images", "mem", &image, "socket", "socket", "socket"]);
+    assert_eq!(open_in(daemon.launcher()), launcher);
+    let mut confined = vec!["[pidfd]", "[signalfd]", "[userfaultfd]", "daemon.log", "mem"];
+    confined.extend([&image, "socket", "socket", "status"]);
+    assert_eq!(open_in(worker), confined);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn limits_are_as_small_as_the_work_and_can_not_be_raised() {
+    const MIB: u64 = 1 << 20;
+    let daemon = Setup::new().descriptors(1024).start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["64"]);
+    let worker = daemon.put_to_sleep(&target);
+    let cores = std::thread::available_parallelism().expect("there are cores").get() as u64;
+    for pid in [daemon.pid(), daemon.launcher(), worker] {
+        assert_eq!(procfs::limit(pid, "Max core file size"), (0, 0));
+    }
+    assert_eq!(procfs::limit(daemon.pid(), "Max processes"), (0, 0));
+    assert_eq!(procfs::limit(daemon.pid(), "Max open files"), (1024, 1024));
+    assert_eq!(procfs::limit(daemon.launcher(), "Max open files"), (1024, 1024));
+    for pid in [daemon.launcher(), worker] {
+        let workers = 1024 / 4;
+        assert_eq!(
+            procfs::limit(pid, "Max processes"),
+            (workers * (cores + 1) + 8, workers * (cores + 1) + 8)
+        );
+    }
+    // its own last words; workers need more
+    let (soft, _) = procfs::limit(daemon.launcher(), "Max file size");
+    assert!((MIB..2 * MIB).contains(&soft), "{soft}");
+    assert_eq!(procfs::limit(worker, "Max open files"), (1024, 1024));
+    let (soft, hard) = procfs::limit(worker, "Max file size");
+    assert_eq!(soft, hard);
+    // its target's memory, an eighth of it, and 16 MiB
+    assert!((80 * MIB..100 * MIB).contains(&soft), "{soft}");
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn what_the_broker_was_started_with_shows_in_no_environment() {
+    let daemon = Setup::new().environment("SECRET", "of the administrator").start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
+    measure(Way::Root, &daemon, &mut target, "");
+}
+
+#[test]
+fn the_broker_can_start_no_thread_the_others_are_alone_in_theirs() {
+    let daemon = Daemon::start();
+    let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
+    let worker = daemon.put_to_sleep(&target);
+    let threads = [daemon.pid(), daemon.launcher(), worker].map(|pid| procfs::threads(pid).len());
+    // the broker has one more, that closes what clients sent
+    assert_eq!(threads, [2, 1, 1]);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
 }
 
 /// A process gets one filter more than the one it was forked from: the launcher has its own, a worker also the

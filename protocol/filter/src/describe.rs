@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use crate::{Condition, Entry, Filter};
+use crate::{Condition, Entry};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Condition {
@@ -30,14 +30,19 @@ impl Entry {
     }
 }
 
-impl Filter {
-    /// A table in Markdown: name, conditions, reason of every entry.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let rows = self
-            .entries
-            .iter()
-            .map(|entry| format!("| `{}` | {} | {} |\n", entry.name(), entry.conditions(), entry.reason));
-        format!("| call | only if | what for |\n|---|---|---|\n{}", rows.collect::<String>())
-    }
+/// A table in Markdown: name, conditions, reason of every entry.
+#[must_use]
+pub fn table(entries: &[Entry]) -> String {
+    let rows = entries
+        .iter()
+        .map(|entry| format!("| `{}` | {} | {} |\n", entry.name(), entry.conditions(), entry.reason));
+    format!("| call | only if | what for |\n|---|---|---|\n{}", rows.collect::<String>())
+}
+
+/// The table that a document in Markdown has next below a heading; empty if there is none.
+#[must_use]
+pub fn table_under(document: &str, heading: &str) -> String {
+    let below = document.lines().skip_while(|line| *line != heading).skip(1);
+    let table = below.skip_while(|line| !line.starts_with('|') && !line.starts_with('#'));
+    table.take_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
 }

@@ -9,7 +9,7 @@
 
 mod compile;
 #[cfg(feature = "trial")]
-mod describe;
+pub mod describe;
 #[cfg(feature = "trial")]
 pub mod trial;
 

@@ -9,8 +9,6 @@ use std::io;
 /// Descriptors of the launcher for each worker, at least: its control and deposit sockets, the target's pidfd,
 /// the image directory.
 const FOR_EACH_WORKER: rlim_t = 4;
-/// Descriptors that a confined worker may get besides two for each thread: waits, sockets of clients.
-const OF_WORKER: rlim_t = 64;
 /// Processes of this user besides workers: the launcher, the broker and its threads.
 const OTHERS: rlim_t = 8;
 /// What may be written to a log file behind standard error, in bytes: a panic's message.
@@ -31,9 +29,10 @@ pub(crate) fn of_launcher(threads: usize) -> Result<()> {
 }
 
 /// Those of a worker that is about to be confined: its image is no longer than this, in bytes.
-pub(super) fn of_worker(threads: usize, image: u64) -> Result<()> {
-    let threads = rlim_t::try_from(threads).unwrap_or(rlim_t::MAX);
-    set(Resource::RLIMIT_NOFILE, OF_WORKER.saturating_add(threads.saturating_mul(2)))?;
+///
+/// It keeps the launcher's limit of descriptors though it has few: whoever sends descriptors is refused (ETOOMANYREFS)
+/// as soon as all processes of its user together have more of them on the way than the sender's own limit says.
+pub(super) fn of_worker(image: u64) -> Result<()> {
     let (_, hard) = get(Resource::RLIMIT_FSIZE)?;
     let size = image.max(log_size()).min(hard);
     set_both(Resource::RLIMIT_FSIZE, size, size)

@@ -37,8 +37,6 @@ pub(crate) struct Terms {
     strictness: Strictness,
     /// Whether there are filters of system calls: asked before the first one, which forbids to ask.
     has_seccomp: bool,
-    /// Threads that a worker may have.
-    pub(crate) threads: usize,
 }
 
 impl Terms {
@@ -46,11 +44,11 @@ impl Terms {
     ///
     /// # Errors
     /// When something is missing that must not be.
-    pub(crate) fn agree(strictness: Strictness, threads: usize) -> Result<(Self, Vec<Lack>)> {
+    pub(crate) fn agree(strictness: Strictness) -> Result<(Self, Vec<Lack>)> {
         let has_seccomp = process::has_seccomp();
         let missing = Lack::of(process::landlock_abi(), has_seccomp);
         strictness.permit(&missing).map_err(Error::Unsupported)?;
-        Ok((Self { strictness, has_seccomp, threads }, missing))
+        Ok((Self { strictness, has_seccomp }, missing))
     }
 
     /// Installs a filter for this thread and its future ones, if there are filters.
@@ -69,7 +67,7 @@ pub(crate) fn confine(keep: &[RawFd], tids: &[Pid], terms: &Terms, image: u64) -
     process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
     let (landlock_abi, landlock_full) = landlock::deny_all()?;
     terms.strictness.permit(&Lack::of(landlock_abi, terms.has_seccomp)).map_err(Error::Unsupported)?;
-    limits::of_worker(terms.threads, image)?;
+    limits::of_worker(image)?;
     capabilities::drop_all()?;
     // last, since it forbids all of the above
     terms.install(worker_filter::filter(tids))?;

@@ -85,7 +85,7 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
     confine::limits::of_launcher(host.cores)?;
-    let Received { authority, policy, settings, device, missing } = receive(jobs, &host)?;
+    let Received { authority, policy, settings, device, missing } = receive(jobs)?;
     confine::keep_ptrace_permitted()?;
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
@@ -107,7 +107,7 @@ struct Received {
     missing: Vec<Lack>,
 }
 
-fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
+fn receive(jobs: &OwnedFd) -> Result<Received> {
     let (packet, descriptors) =
         socket::receive(jobs, Job::LIMIT + frame::PREFIX_LENGTH, true).map_err(not_received)?;
     let job: Job = frame::decode(&packet).map_err(|error| Error::Violation {
@@ -120,7 +120,7 @@ fn receive(jobs: &OwnedFd, host: &Host) -> Result<Received> {
     else {
         return Err(Error::Protocol("the first job is no set-up".into()).in_job(name));
     };
-    let (terms, missing) = confine::Terms::agree(sandbox, host.cores)?;
+    let (terms, missing) = confine::Terms::agree(sandbox)?;
     let settings = Settings { image, drop_file_pages, way: Way::choose(transport)?, terms };
     let mut descriptors = descriptors.into_iter();
     let file = if policy.is_some() { descriptors.next() } else { None };
