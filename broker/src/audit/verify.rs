@@ -1,5 +1,7 @@
 //! Checking the chain of a log that somebody may have had in his hands.
 
+#[cfg(any(test, fuzzing))]
+use super::chain::End;
 use super::chain::{Hash, Link, Linked, beginning};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Read};
@@ -49,13 +51,23 @@ pub(crate) struct Verifier {
     next: Option<Link>,
     /// Lines that are no records, but may be parts of the next one.
     halves: Vec<Problem>,
-    /// The last line that is a record or a part of one, if it is a record: where it says to be hung up, and how things stood
-    /// before it.
-    last: Option<(Option<Link>, Option<Link>, Summary)>,
+    /// The last line that is a record or a part of one, if it is a record.
+    last: Option<Last>,
     /// Whether that line has no end.
     is_unended: bool,
     summary: Summary,
     problems: Vec<Problem>,
+}
+
+/// A record that may turn out to lack its end, and then to be none.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// Where it says to be hung up.
+    found: Option<Link>,
+    /// What the next record had to be hung up on, and what had been read, before it.
+    before: (Option<Link>, Summary),
+    /// The same without that it explains the line before it.
+    unexplained: (Option<Link>, Summary),
 }
 
 /// What of a gap record counts.
@@ -111,14 +123,15 @@ impl Verifier {
             return self.no_record(line, about("this is no record".into()));
         };
         let found = Hash::parse(linked.previous).map(|previous| Link { sequence: linked.sequence, previous });
+        let unexplained = (self.next, self.summary);
         if linked.torn {
             self.explained(found);
         }
         self.halves_are_none();
-        if let Some(reason) = self.next.and_then(|next| mistake(next, found)) {
+        if let Some(reason) = mistake(self.next, found) {
             self.problem(about(reason));
         }
-        self.last = Some((found, self.next, self.summary));
+        self.last = Some(Last { found, before: (self.next, self.summary), unexplained });
         self.next = Some(Link::after(linked.sequence, line));
         let summary = &mut self.summary;
         if summary.records == 0 {
@@ -148,9 +161,12 @@ impl Verifier {
     /// A record that is hung up there says that there may be half a line before it. That may hold a whole record but for its
     /// end: then this one comes in its place.
     fn explained(&mut self, found: Option<Link>) {
-        if self.halves.is_empty() && self.next != found {
-            if let Some((_, next, summary)) = self.last.filter(|(last, ..)| *last == found) {
-                (self.next, self.summary) = (next, summary);
+        if let (true, Some(last)) = (self.halves.is_empty() && self.next != found, self.last) {
+            // by the same daemon, and by one that was started since
+            let same = last.found == found || last.before.0 == found;
+            let state = if same { Some(last.before) } else { Some(last.unexplained).filter(|old| old.0 == found) };
+            if let Some(state) = state {
+                (self.next, self.summary) = state;
                 self.summary.half_lines += 1;
             }
         }
@@ -175,9 +191,9 @@ impl Verifier {
     pub(crate) fn finish(mut self, expected: Option<Hash>) -> (Summary, Vec<Problem>) {
         // nothing could be written behind them
         let halves = self.halves.drain(..).count() as u64;
-        if let (true, Some((_, _, before))) = (self.is_unended && halves == 0, self.last) {
-            // a record but for its end: the daemon will not go on behind it
-            self.summary = Summary { torn: true, ..before };
+        if let (true, Some(last)) = (self.is_unended && halves == 0, self.last) {
+            // a record but for its end: no daemon will go on behind it
+            self.summary = Summary { torn: true, ..last.unexplained.1 };
         }
         self.summary.torn |= halves > 0;
         let about = |reason: String| Problem { file: "the log".into(), line: 0, reason };
@@ -193,11 +209,9 @@ impl Verifier {
 }
 
 /// What is wrong with a record that must be hung up there.
-fn mistake(next: Link, found: Option<Link>) -> Option<String> {
+fn mistake(next: Option<Link>, found: Option<Link>) -> Option<String> {
     let Some(found) = found else { return Some("its `previous` is no hash".into()) };
-    if found == next {
-        return None;
-    }
+    let next = next.filter(|next| *next != found)?;
     Some(match (found.sequence, next.sequence) {
         (1, _) if found.previous == Hash::NONE => {
             "a new chain begins here: the log before it was taken away, or ended in something else than a record"
@@ -223,11 +237,18 @@ pub(crate) fn read_anything(bytes: &[u8]) {
     assert_eq!(summary.hash.is_some(), summary.records > 0);
     assert!(summary.records > 0 || !problems.is_empty());
     assert!(summary.records <= bytes.split(|byte| *byte == b'\n').count() as u64);
+    // a daemon goes on where a log that is whole ends
+    let end = End::of(bytes, true);
+    if problems.is_empty() && bytes.first() != Some(&b'#') {
+        assert_eq!(end.link.map(|link| link.previous), summary.hash);
+        assert_eq!(end.torn, summary.torn);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Lines of a good log, from this number on.
     fn log(count: u64, mut link: Link) -> Vec<String> {
@@ -363,6 +384,12 @@ mod tests {
         assert_eq!(verified(&twice).0.half_lines, 2);
         let behind = [&lines[..], &[log(1, Link::after(3, lines[2].as_bytes()))[0].clone(), record(true)]];
         assert_eq!(first_problem(&behind.concat()).0, 5);
+        // a daemon that was started since goes on behind what has an end
+        let fourth = Link::after(3, lines[2].as_bytes());
+        let Link { sequence, previous: hash } = fourth;
+        let start = format!(r#"{{"sequence":{sequence},"previous":"{hash}","torn":true}}"#);
+        let (summary, problems) = verified(&[&lines[..], &[record(true), start]].concat());
+        assert_eq!((problems, summary.records, summary.last), (Vec::new(), 4, Some(4)));
         // it hides no gap, not even behind the first record that there is
         let gap = [lines[0].clone(), record(true)];
         assert_eq!(first_problem(&gap).0, 2);
@@ -390,5 +417,34 @@ mod tests {
         let mut verifier = Verifier::new(false);
         verifier.read("log", std::io::BufReader::new(std::io::repeat(b'{')));
         assert!(verifier.finish(None).1[0].reason.contains("longer than"));
+    }
+
+    proptest! {
+        /// Whatever lines are lost, repeated, cut or torn: it is read to its end, and agrees with who continues it.
+        #[test]
+        fn a_log_that_is_whole_is_one_that_can_be_continued(
+            edits in prop::collection::vec((0..6_usize, 0..400_usize, any::<bool>()), 0..12)
+        ) {
+            let (mut lines, mut text) = (Vec::new(), String::new());
+            let mut link = Link::FIRST;
+            for (kind, cut, ended) in edits {
+                let Link { sequence, previous } = link;
+                let torn = kind == 1;
+                let line = format!(r#"{{"schema":1,"sequence":{sequence},"previous":"{previous}","torn":{torn}}}"#);
+                match kind {
+                    0 | 1 => {
+                        text.push_str(&line);
+                        link = Link::after(sequence, line.as_bytes());
+                        lines.push(line);
+                    }
+                    2 => text.push_str(&line[..cut.min(line.len())]),
+                    3 => text.push_str(lines.get(cut % (lines.len() + 1)).map_or("", String::as_str)),
+                    4 => text.push_str("hello"),
+                    _ => {}
+                }
+                text.push_str(if ended { "\n" } else { "" });
+            }
+            read_anything(text.as_bytes());
+        }
     }
 }
