@@ -51,23 +51,8 @@ pub(crate) struct Verifier {
     next: Option<Link>,
     /// Lines that are no records, but may be parts of the next one.
     halves: Vec<Problem>,
-    /// The last line that is a record or a part of one, if it is a record.
-    last: Option<Last>,
-    /// Whether that line has no end.
-    is_unended: bool,
     summary: Summary,
     problems: Vec<Problem>,
-}
-
-/// A record that may turn out to lack its end, and then to be none.
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    /// Where it says to be hung up.
-    found: Option<Link>,
-    /// What the next record had to be hung up on, and what had been read, before it.
-    before: (Option<Link>, Summary),
-    /// The same without that it explains the line before it.
-    unexplained: (Option<Link>, Summary),
 }
 
 /// What of a gap record counts.
@@ -84,8 +69,6 @@ impl Verifier {
             mixed,
             next: None,
             halves: Vec::new(),
-            last: None,
-            is_unended: false,
             summary: Summary::default(),
             problems: Vec::new(),
         }
@@ -105,7 +88,6 @@ impl Verifier {
                 }
                 Ok(_) => {
                     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                    self.is_unended = line.len() == bytes.len();
                     self.line(line, about);
                 }
                 Err(cause) => return self.problem(about(cause.to_string())),
@@ -115,23 +97,22 @@ impl Verifier {
 
     fn line(&mut self, line: &[u8], about: impl Fn(String) -> Problem) {
         if line.is_empty() || (self.mixed && line.first() != Some(&b'{')) {
-            self.is_unended = false;
             return;
         }
         let Ok(linked) = serde_json::from_slice::<Linked<'_>>(line) else {
-            self.last = None;
             return self.no_record(line, about("this is no record".into()));
         };
         let found = Hash::parse(linked.previous).map(|previous| Link { sequence: linked.sequence, previous });
-        let unexplained = (self.next, self.summary);
+        // half a line is explained by the next record, which says so
+        let halves = std::mem::take(&mut self.halves);
         if linked.torn {
-            self.explained(found);
+            self.summary.half_lines += halves.len() as u64;
+        } else {
+            halves.into_iter().for_each(|half| self.problem(half));
         }
-        self.halves_are_none();
         if let Some(reason) = mistake(self.next, found) {
             self.problem(about(reason));
         }
-        self.last = Some(Last { found, before: (self.next, self.summary), unexplained });
         self.next = Some(Link::after(linked.sequence, line));
         let summary = &mut self.summary;
         if summary.records == 0 {
@@ -158,28 +139,6 @@ impl Verifier {
         }
     }
 
-    /// A record that is hung up there says that there may be half a line before it. That may hold a whole record but for its
-    /// end: then this one comes in its place.
-    fn explained(&mut self, found: Option<Link>) {
-        if let (true, Some(last)) = (self.halves.is_empty() && self.next != found, self.last) {
-            // by the same daemon, and by one that was started since
-            let same = last.found == found || last.before.0 == found;
-            let state = if same { Some(last.before) } else { Some(last.unexplained).filter(|old| old.0 == found) };
-            if let Some(state) = state {
-                (self.next, self.summary) = state;
-                self.summary.half_lines += 1;
-            }
-        }
-        self.summary.half_lines += self.halves.drain(..).count() as u64;
-    }
-
-    /// What looked like parts of the next record is none.
-    fn halves_are_none(&mut self) {
-        for half in std::mem::take(&mut self.halves) {
-            self.problem(half);
-        }
-    }
-
     /// Notes what is wrong.
     pub(crate) fn problem(&mut self, problem: Problem) {
         if self.problems.len() < ENOUGH {
@@ -190,12 +149,7 @@ impl Verifier {
     /// What was read, and what is wrong with it.
     pub(crate) fn finish(mut self, expected: Option<Hash>) -> (Summary, Vec<Problem>) {
         // nothing could be written behind them
-        let halves = self.halves.drain(..).count() as u64;
-        if let (true, Some(last)) = (self.is_unended && halves == 0, self.last) {
-            // a record but for its end: no daemon will go on behind it
-            self.summary = Summary { torn: true, ..last.unexplained.1 };
-        }
-        self.summary.torn |= halves > 0;
+        self.summary.torn = !self.halves.is_empty();
         let about = |reason: String| Problem { file: "the log".into(), line: 0, reason };
         match (expected, self.summary.hash) {
             (_, None) => self.problem(about("there is no record in it".into())),
@@ -241,7 +195,7 @@ pub(crate) fn read_anything(bytes: &[u8]) {
     let end = End::of(bytes, true);
     if problems.is_empty() && bytes.first() != Some(&b'#') {
         assert_eq!(end.link.map(|link| link.previous), summary.hash);
-        assert_eq!(end.torn, summary.torn);
+        assert!(end.torn || !summary.torn);
     }
 }
 
@@ -369,36 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_lacks_nothing_but_its_end_is_half_a_line_too() {
+    fn a_record_that_lacks_nothing_but_its_end_is_one() {
         let lines = log(3, Link::FIRST);
-        let third = Link::after(2, lines[1].as_bytes());
-        let Link { sequence, previous } = third;
-        let record =
-            |torn| format!(r#"{{"sequence":{sequence},"previous":"{previous}","missed":1,"torn":{torn}}}"#);
-        let (summary, problems) = verified(&[&lines[..], &[record(true)]].concat());
-        assert_eq!((problems, summary.records, summary.half_lines), (Vec::new(), 3, 1));
-        assert_eq!((summary.last, summary.missed), (Some(3), 1));
-        assert_eq!(first_problem(&[&lines[..], &[record(false)]].concat()).0, 4);
-        // several times, too
-        let twice = [&lines[..], &[record(true), record(true)]].concat();
-        assert_eq!(verified(&twice).0.half_lines, 2);
-        let behind = [&lines[..], &[log(1, Link::after(3, lines[2].as_bytes()))[0].clone(), record(true)]];
-        assert_eq!(first_problem(&behind.concat()).0, 5);
-        // a daemon that was started since goes on behind what has an end
-        let fourth = Link::after(3, lines[2].as_bytes());
-        let Link { sequence, previous: hash } = fourth;
-        let start = format!(r#"{{"sequence":{sequence},"previous":"{hash}","torn":true}}"#);
-        let (summary, problems) = verified(&[&lines[..], &[record(true), start]].concat());
-        assert_eq!((problems, summary.records, summary.last), (Vec::new(), 4, Some(4)));
-        // it hides no gap, not even behind the first record that there is
-        let gap = [lines[0].clone(), record(true)];
-        assert_eq!(first_problem(&gap).0, 2);
-        // at the end of the log
         let mut verifier = Verifier::new(false);
-        verifier.read("log", lines.join("\n").as_bytes());
-        let (summary, problems) = verifier.finish(None);
-        assert_eq!((summary.torn, summary.last, problems), (true, Some(2), Vec::new()));
-        assert_eq!(summary.hash, Some(previous));
+        verifier.read("old", lines[..2].join("\n").as_bytes());
+        verifier.read("new", format!("\n{}", lines[2]).as_bytes());
+        let (summary, problems) = verifier.finish(Some(Hash::of(lines[2].as_bytes())));
+        assert_eq!((summary.torn, summary.last, problems), (false, Some(3), Vec::new()));
     }
 
     #[test]
