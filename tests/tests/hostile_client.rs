@@ -81,8 +81,7 @@ fn messages_full_of_descriptors_are_refused_and_none_stays_open() {
 fn ten_thousand_connections_leave_room_for_others() {
     let daemon = daemon(&[]);
     let users = [&cast().stranger, &cast().client, &cast().daemon, &cast().target];
-    let mut floods: Vec<_> =
-        users.iter().map(|user| flood(user, &daemon, "connections", 2500)).collect();
+    let mut floods: Vec<_> = users.iter().map(|user| flood(user, &daemon, "connections", 2500)).collect();
     assert_well(&daemon);
     // as many as there are places, and no user has more than half of them
     let held: Vec<_> = floods.iter_mut().map(Flood::held).collect();
@@ -181,7 +180,8 @@ fn anonymous_clients_over_tcp_share_the_places_of_one_user() {
     let (near, far) = Network::connected();
     let near = Rc::new(near);
     let (address, rule) = (SocketAddr::from((FIRST, 9000)), "client = { anonymous = true }\n");
-    let policy = format!("version = 1\n[[rule]]\nname = \"guests\"\neffect = \"allow\"\nactions = \"list\"\n{rule}");
+    let policy =
+        format!("version = 1\n[[rule]]\nname = \"guests\"\neffect = \"allow\"\nactions = \"list\"\n{rule}");
     let words = ["--listen-address", &FIRST.to_string(), "--max-connections-per-user", "2"];
     let daemon = Setup::new().port_in(&near, 9000).policy(&policy).arguments(&words).start();
     let guest = |user: &User| {
@@ -196,9 +196,9 @@ fn anonymous_clients_over_tcp_share_the_places_of_one_user() {
     }
     wait::until("the idlest have made room", || procfs::descriptors(daemon.pid()).len() == before + 2);
     // its own users have their own places
-    let mut here = Target::start_command(near.command(
-        cast().stranger.command(binaries::path("sample-tcp")).arg(address.to_string()),
-    ));
+    let mut here = Target::start_command(
+        near.command(cast().stranger.command(binaries::path("sample-tcp")).arg(address.to_string())),
+    );
     assert_eq!(here.ask("list"), "listed=");
     assert_eq!(procfs::descriptors(daemon.pid()).len(), before + 3);
 }

@@ -82,7 +82,8 @@ impl Link {
     pub(crate) fn begins(self, line: &[u8]) -> bool {
         let Self { sequence, previous } = self;
         let rest = format!(r#","sequence":{sequence},"previous":"{previous}","#);
-        beginning(line).is_some_and(|after| after.iter().zip(rest.as_bytes()).all(|(one, other)| one == other))
+        beginning(line)
+            .is_some_and(|after| after.iter().zip(rest.as_bytes()).all(|(one, other)| one == other))
     }
 }
 

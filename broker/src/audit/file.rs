@@ -145,8 +145,10 @@ fn claim(file: &OwnedFd) -> Result<(), String> {
         Err(Errno::EAGAIN | Errno::EACCES) => {
             Err("another memcr writes to it, and a chain has one end: name another file".into())
         }
-        // a file system without locks
-        Err(Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS) => Ok(()),
+        Err(cause @ (Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS)) => {
+            warn!("the audit log can't be locked ({cause}): see that no other memcr writes to it");
+            Ok(())
+        }
         Err(cause) => Err(format!("it can't be locked: {cause}")),
     }
 }

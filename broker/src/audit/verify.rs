@@ -65,13 +65,7 @@ struct Missed {
 impl Verifier {
     /// Lines that don't begin with `{` are passed over if `mixed`.
     pub(crate) fn new(mixed: bool) -> Self {
-        Self {
-            mixed,
-            next: None,
-            halves: Vec::new(),
-            summary: Summary::default(),
-            problems: Vec::new(),
-        }
+        Self { mixed, next: None, halves: Vec::new(), summary: Summary::default(), problems: Vec::new() }
     }
 
     /// Reads a file to its end, in bounded memory.

@@ -246,7 +246,8 @@ impl Server {
         entries: Vec<Entry>,
     ) {
         if entries.len() > FEW && self.reads_too_little(pending.connection) {
-            let message = "clients of this user leave too many answers unread for so long a list; read them first";
+            let message =
+                "clients of this user leave too many answers unread for so long a list; read them first";
             return self.conclude(pending, facts, rule, Err(Failure::new(Code::Limit, message)));
         }
         if let Err(failure) = self.record_listing(pending, facts, rule, entries.len()) {
