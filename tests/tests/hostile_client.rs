@@ -12,9 +12,8 @@ use std::process::Command;
 use std::rc::Rc;
 use std::thread;
 
-/// Most that the broker may ever take up, in KiB (VmHWM): some MiB at its start, buffers of its connections, what one
-/// user may have unread.
-const MEMORY: u64 = 64 * 1024;
+/// Most that the broker may ever take up in these tests, in KiB (VmHWM): 5 MiB at its start, and buffers of 2048 connections.
+const MEMORY: u64 = 16 * 1024;
 
 /// A daemon to which everybody may connect, and whose records nobody keeps: there are very many.
 fn daemon(words: &[&str]) -> Daemon {
@@ -110,10 +109,10 @@ fn clients_that_are_silent_slow_or_stop_in_the_middle_cost_little_and_delay_nobo
 #[test]
 fn clients_that_read_no_answers_are_asked_for_nothing_more_and_fill_no_memory() {
     let daemon = daemon(&[]);
-    let mut flood = flood(&cast().stranger, &daemon, "unread", 64);
-    assert!(flood.number("answered") > 64 * 256);
+    let mut flood = flood(&cast().stranger, &daemon, "unread", 128);
+    assert!(flood.number("answered") > 128 * 256);
     assert_well(&daemon);
-    assert_eq!(flood.held(), 64);
+    assert_eq!(flood.held(), 128);
 }
 
 #[test]
@@ -146,7 +145,8 @@ fn forged_lengths_reserve_nothing() {
 
 #[test]
 fn a_user_has_no_more_connections_and_sleepers_than_the_administrator_says() {
-    let daemon = daemon(&["--max-connections-per-user", "4", "--max-sleepers-per-user", "2"]);
+    let words = ["--max-connections-per-user", "4", "--max-sleepers-per-user", "2"];
+    let daemon = Setup::new().without_group().arguments(&words).start();
     let owner = daemon.client_of(&cast().target);
     let mut targets: Vec<_> =
         (0..3).map(|_| Target::start(&cast().target, "sample-memory", &["1"])).collect();
@@ -155,6 +155,7 @@ fn a_user_has_no_more_connections_and_sleepers_than_the_administrator_says() {
     }
     owner.checkpoint(targets[2].pid()).expect_status(4).expect_words(&["may have", "wake some"]);
     targets[2].assert_intact();
+    assert_eq!(daemon.audit_of(targets[2].pid())[0]["code"], "limit");
     // it is each user's own number, and root's is none
     daemon.client_of(&cast().root).checkpoint(targets[2].pid()).expect_status(0);
     for target in &mut targets {

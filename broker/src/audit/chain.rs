@@ -105,7 +105,7 @@ pub(crate) fn beginning(line: &[u8]) -> Option<&[u8]> {
 pub(crate) struct End {
     /// Where to go on; `None` if there are lines, and the last is neither a record nor a part of one.
     pub(crate) link: Option<Link>,
-    /// Whether there is a part of a record at its end.
+    /// Whether the next record needs a line of its own made first: there is a part of a record at the end.
     pub(crate) torn: bool,
 }
 
@@ -113,24 +113,24 @@ impl End {
     /// From the last bytes of a log; `whole` if they are all.
     pub(crate) fn of(tail: &[u8], whole: bool) -> Self {
         let mut lines = tail.rsplit(|byte| *byte == b'\n').peekable();
-        // what has no end was not written as a whole, whatever it says
-        let unended = lines.next().unwrap_or_default();
         let mut halves = Vec::new();
         let mut link = whole.then_some(Link::FIRST);
+        let unended = lines.peek().is_some_and(|line| !line.is_empty());
         while let Some(line) = lines.next() {
             if lines.peek().is_none() && !whole {
                 // its beginning may lie before the tail
                 link = None;
             } else if let Some(after) = Link::after_line(line) {
+                // one that lacks nothing but its end is there
                 link = Some(after);
                 break;
             } else if !line.is_empty() {
                 halves.push(line);
             }
         }
-        // parts of a record have an end if the disk was full several times
+        // there are several parts if the disk was full several times
         let link = link.filter(|link| halves.iter().all(|half| link.begins(half)));
-        Self { link, torn: !unended.is_empty() || link.is_some() && !halves.is_empty() }
+        Self { link, torn: unended || link.is_some() && !halves.is_empty() }
     }
 }
 
@@ -174,8 +174,8 @@ mod tests {
                 End { link: behind(&two, 2), torn: true }
             );
         }
-        // a whole record without an end was not written to its end
-        assert_eq!(goes_on(&format!("{one}\n{two}"), true), End { link: behind(&one, 1), torn: true });
+        // a record that lacks nothing but its end is there
+        assert_eq!(goes_on(&format!("{one}\n{two}"), true), End { link: behind(&two, 2), torn: true });
         // what is no record, or is cut off at its beginning, can't be gone on from
         for (text, whole) in
             [(format!("{one}\nhello\n"), true), (format!("{one}\n"), false), ("{".into(), false)]

@@ -141,10 +141,13 @@ fn claim(file: &OwnedFd) -> Result<(), String> {
         l_pid: 0,
     };
     match fcntl(file, FcntlArg::F_OFD_SETLK(&all)) {
-        // or a file system without locks
-        Ok(_) | Err(Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS) => Ok(()),
+        Ok(_) => Ok(()),
         Err(Errno::EAGAIN | Errno::EACCES) => {
             Err("another memcr writes to it, and a chain has one end: name another file".into())
+        }
+        Err(cause @ (Errno::EOPNOTSUPP | Errno::ENOLCK | Errno::ENOSYS)) => {
+            warn!("the audit log can't be locked ({cause}): see that no other memcr writes to it");
+            Ok(())
         }
         Err(cause) => Err(format!("it can't be locked: {cause}")),
     }

@@ -50,6 +50,9 @@ enum Sink {
     File(LogFile),
     /// One shot on a terminal, where a progress bar may stand on the line.
     Terminal,
+    /// A disk with room for so many bytes more.
+    #[cfg(test)]
+    Disk(Vec<u8>, usize),
 }
 
 impl AuditLog {
@@ -113,6 +116,8 @@ impl AuditLog {
         match &self.sink {
             Sink::File(file) => file.directory(),
             Sink::StandardError | Sink::Terminal => None,
+            #[cfg(test)]
+            Sink::Disk(..) => None,
         }
     }
 
@@ -177,15 +182,40 @@ impl AuditLog {
         )?;
         let next = Link::after(sequence, line.get(begin..).unwrap_or_default());
         line.push(b'\n');
-        let written = match &mut self.sink {
-            Sink::StandardError | Sink::Terminal => StandardError.write_all(&line),
-            Sink::File(file) => file.write_all(&line),
-        };
-        self.torn = written.is_err();
-        if written.is_ok() {
+        let mut rest = line.as_slice();
+        let written = self.write_all(&mut rest);
+        // what lacks nothing but its end is there, also for who goes on behind it
+        let is_there = rest.len() <= 1;
+        self.torn = !rest.is_empty();
+        if is_there {
             self.next = next;
+            return Ok(());
         }
         written
+    }
+
+    /// Writes as much as there is room for; `rest` is what is left.
+    fn write_all(&mut self, rest: &mut &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
+            let written = match &mut self.sink {
+                Sink::StandardError | Sink::Terminal => StandardError.write(rest),
+                Sink::File(file) => file.write(rest),
+                #[cfg(test)]
+                Sink::Disk(bytes, room) => {
+                    let written = rest.get(..*room).unwrap_or(rest);
+                    bytes.extend_from_slice(written);
+                    *room -= written.len();
+                    Ok(written.len())
+                }
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => *rest = rest.get(length..).unwrap_or_default(),
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -196,6 +226,7 @@ mod tests {
     use crate::audit::verify::Verifier;
     use nix::sys::stat::Mode;
     use nix::unistd::{getegid, geteuid};
+    use proptest::prelude::*;
     use std::fs::{self, File, Permissions};
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 
@@ -365,5 +396,40 @@ mod tests {
         }
         log.record(Event::Stop(Stop { reason: "kept" }));
         assert!(fs::read_to_string(place.path().join("old-link")).unwrap().contains("kept"));
+    }
+
+    proptest! {
+        /// A disk that is full again and again, after any byte, and a daemon that is started again and again.
+        #[test]
+        fn whatever_could_be_written_is_one_chain_and_the_rest_is_counted(
+            steps in prop::collection::vec((0..4_usize, 0..900_usize), 1..30)
+        ) {
+            let mut log = AuditLog::to(Sink::Disk(Vec::new(), 0), End::of(&[], true));
+            let (mut written, mut told) = (0_u64, 0_u64);
+            for (kind, room) in steps {
+                let Sink::Disk(bytes, left) = &mut log.sink else { unreachable!() };
+                if kind == 0 {
+                    // what a daemon has not said of what is missing goes with it
+                    let end = End::of(bytes, true);
+                    log = AuditLog::to(Sink::Disk(std::mem::take(bytes), room), end);
+                } else {
+                    *left = room;
+                }
+                let (missed, torn) = (log.missed, log.is_torn());
+                let event = if kind == 0 { Event::Gap(Gap { missed: 0, torn }) } else { stop() };
+                let is_written = log.write(event).is_ok();
+                let has_told = missed > 0 && log.missed <= 1;
+                written += u64::from(is_written) + u64::from(has_told);
+                told += if has_told { missed } else { 0 };
+            }
+            let Sink::Disk(bytes, _) = &log.sink else { unreachable!() };
+            let mut verifier = Verifier::new(false);
+            verifier.read("log", bytes.as_slice());
+            let (summary, problems) = verifier.finish(None);
+            let mut reasons: Vec<_> = problems.into_iter().map(|problem| problem.reason).collect();
+            reasons.retain(|reason| written > 0 || reason != "there is no record in it");
+            let text = String::from_utf8_lossy(bytes);
+            prop_assert_eq!((reasons, summary.records, summary.missed), (Vec::new(), written, told), "{}", text);
+        }
     }
 }

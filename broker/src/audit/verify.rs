@@ -1,5 +1,7 @@
 //! Checking the chain of a log that somebody may have had in his hands.
 
+#[cfg(any(test, fuzzing))]
+use super::chain::End;
 use super::chain::{Hash, Link, Linked, beginning};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Read};
@@ -49,11 +51,6 @@ pub(crate) struct Verifier {
     next: Option<Link>,
     /// Lines that are no records, but may be parts of the next one.
     halves: Vec<Problem>,
-    /// The last line that is a record or a part of one, if it is a record: where it says to be hung up, and how things stood
-    /// before it.
-    last: Option<(Option<Link>, Option<Link>, Summary)>,
-    /// Whether that line has no end.
-    is_unended: bool,
     summary: Summary,
     problems: Vec<Problem>,
 }
@@ -76,15 +73,7 @@ struct Unchained<'a> {
 impl Verifier {
     /// Lines that don't begin with `{` are passed over if `mixed`.
     pub(crate) fn new(mixed: bool) -> Self {
-        Self {
-            mixed,
-            next: None,
-            halves: Vec::new(),
-            last: None,
-            is_unended: false,
-            summary: Summary::default(),
-            problems: Vec::new(),
-        }
+        Self { mixed, next: None, halves: Vec::new(), summary: Summary::default(), problems: Vec::new() }
     }
 
     /// Reads a file to its end, in bounded memory.
@@ -101,7 +90,6 @@ impl Verifier {
                 }
                 Ok(_) => {
                     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                    self.is_unended = line.len() == bytes.len();
                     self.line(line, about);
                 }
                 Err(cause) => return self.problem(about(cause.to_string())),
@@ -112,22 +100,22 @@ impl Verifier {
     fn line(&mut self, line: &[u8], about: impl Fn(String) -> Problem) {
         let is_passed_over = self.mixed && (line.first() != Some(&b'{') || is_of_the_privileged_side(line));
         if line.is_empty() || is_passed_over {
-            self.is_unended = false;
             return;
         }
         let Ok(linked) = serde_json::from_slice::<Linked<'_>>(line) else {
-            self.last = None;
             return self.no_record(line, about("this is no record".into()));
         };
         let found = Hash::parse(linked.previous).map(|previous| Link { sequence: linked.sequence, previous });
+        // half a line is explained by the next record, which says so
+        let halves = std::mem::take(&mut self.halves);
         if linked.torn {
-            self.explained(found);
+            self.summary.half_lines += halves.len() as u64;
+        } else {
+            halves.into_iter().for_each(|half| self.problem(half));
         }
-        self.halves_are_none();
-        if let Some(reason) = self.next.and_then(|next| mistake(next, found)) {
+        if let Some(reason) = mistake(self.next, found) {
             self.problem(about(reason));
         }
-        self.last = Some((found, self.next, self.summary));
         self.next = Some(Link::after(linked.sequence, line));
         let summary = &mut self.summary;
         if summary.records == 0 {
@@ -154,25 +142,6 @@ impl Verifier {
         }
     }
 
-    /// A record that is hung up there says that there may be half a line before it. That may hold a whole record but for its
-    /// end: then this one comes in its place.
-    fn explained(&mut self, found: Option<Link>) {
-        if self.halves.is_empty() && self.next != found {
-            if let Some((_, next, summary)) = self.last.filter(|(last, ..)| *last == found) {
-                (self.next, self.summary) = (next, summary);
-                self.summary.half_lines += 1;
-            }
-        }
-        self.summary.half_lines += self.halves.drain(..).count() as u64;
-    }
-
-    /// What looked like parts of the next record is none.
-    fn halves_are_none(&mut self) {
-        for half in std::mem::take(&mut self.halves) {
-            self.problem(half);
-        }
-    }
-
     /// Notes what is wrong.
     pub(crate) fn problem(&mut self, problem: Problem) {
         if self.problems.len() < ENOUGH {
@@ -183,12 +152,7 @@ impl Verifier {
     /// What was read, and what is wrong with it.
     pub(crate) fn finish(mut self, expected: Option<Hash>) -> (Summary, Vec<Problem>) {
         // nothing could be written behind them
-        let halves = self.halves.drain(..).count() as u64;
-        if let (true, Some((_, _, before))) = (self.is_unended && halves == 0, self.last) {
-            // a record but for its end: the daemon will not go on behind it
-            self.summary = Summary { torn: true, ..before };
-        }
-        self.summary.torn |= halves > 0;
+        self.summary.torn = !self.halves.is_empty();
         let about = |reason: String| Problem { file: "the log".into(), line: 0, reason };
         match (expected, self.summary.hash) {
             (_, None) => self.problem(about("there is no record in it".into())),
@@ -210,11 +174,9 @@ fn is_of_the_privileged_side(line: &[u8]) -> bool {
 }
 
 /// What is wrong with a record that must be hung up there.
-fn mistake(next: Link, found: Option<Link>) -> Option<String> {
+fn mistake(next: Option<Link>, found: Option<Link>) -> Option<String> {
     let Some(found) = found else { return Some("its `previous` is no hash".into()) };
-    if found == next {
-        return None;
-    }
+    let next = next.filter(|next| *next != found)?;
     Some(match (found.sequence, next.sequence) {
         (1, _) if found.previous == Hash::NONE => {
             "a new chain begins here: the log before it was taken away, or ended in something else than a record"
@@ -240,11 +202,18 @@ pub(crate) fn read_anything(bytes: &[u8]) {
     assert_eq!(summary.hash.is_some(), summary.records > 0);
     assert!(summary.records > 0 || !problems.is_empty());
     assert!(summary.records <= bytes.split(|byte| *byte == b'\n').count() as u64);
+    // a daemon goes on where a log that is whole ends
+    let end = End::of(bytes, true);
+    if problems.is_empty() && bytes.first() != Some(&b'#') {
+        assert_eq!(end.link.map(|link| link.previous), summary.hash);
+        assert!(end.torn || !summary.torn);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Lines of a good log, from this number on.
     fn log(count: u64, mut link: Link) -> Vec<String> {
@@ -365,30 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_lacks_nothing_but_its_end_is_half_a_line_too() {
+    fn a_record_that_lacks_nothing_but_its_end_is_one() {
         let lines = log(3, Link::FIRST);
-        let third = Link::after(2, lines[1].as_bytes());
-        let Link { sequence, previous } = third;
-        let record =
-            |torn| format!(r#"{{"sequence":{sequence},"previous":"{previous}","missed":1,"torn":{torn}}}"#);
-        let (summary, problems) = verified(&[&lines[..], &[record(true)]].concat());
-        assert_eq!((problems, summary.records, summary.half_lines), (Vec::new(), 3, 1));
-        assert_eq!((summary.last, summary.missed), (Some(3), 1));
-        assert_eq!(first_problem(&[&lines[..], &[record(false)]].concat()).0, 4);
-        // several times, too
-        let twice = [&lines[..], &[record(true), record(true)]].concat();
-        assert_eq!(verified(&twice).0.half_lines, 2);
-        let behind = [&lines[..], &[log(1, Link::after(3, lines[2].as_bytes()))[0].clone(), record(true)]];
-        assert_eq!(first_problem(&behind.concat()).0, 5);
-        // it hides no gap, not even behind the first record that there is
-        let gap = [lines[0].clone(), record(true)];
-        assert_eq!(first_problem(&gap).0, 2);
-        // at the end of the log
         let mut verifier = Verifier::new(false);
-        verifier.read("log", lines.join("\n").as_bytes());
-        let (summary, problems) = verifier.finish(None);
-        assert_eq!((summary.torn, summary.last, problems), (true, Some(2), Vec::new()));
-        assert_eq!(summary.hash, Some(previous));
+        verifier.read("old", lines[..2].join("\n").as_bytes());
+        verifier.read("new", format!("\n{}", lines[2]).as_bytes());
+        let (summary, problems) = verifier.finish(Some(Hash::of(lines[2].as_bytes())));
+        assert_eq!((summary.torn, summary.last, problems), (false, Some(3), Vec::new()));
     }
 
     #[test]
@@ -423,5 +375,34 @@ mod tests {
         let mut verifier = Verifier::new(false);
         verifier.read("log", std::io::BufReader::new(std::io::repeat(b'{')));
         assert!(verifier.finish(None).1[0].reason.contains("longer than"));
+    }
+
+    proptest! {
+        /// Whatever lines are lost, repeated, cut or torn: it is read to its end, and agrees with who continues it.
+        #[test]
+        fn a_log_that_is_whole_is_one_that_can_be_continued(
+            edits in prop::collection::vec((0..6_usize, 0..400_usize, any::<bool>()), 0..12)
+        ) {
+            let (mut lines, mut text) = (Vec::new(), String::new());
+            let mut link = Link::FIRST;
+            for (kind, cut, ended) in edits {
+                let Link { sequence, previous } = link;
+                let torn = kind == 1;
+                let line = format!(r#"{{"schema":1,"sequence":{sequence},"previous":"{previous}","torn":{torn}}}"#);
+                match kind {
+                    0 | 1 => {
+                        text.push_str(&line);
+                        link = Link::after(sequence, line.as_bytes());
+                        lines.push(line);
+                    }
+                    2 => text.push_str(&line[..cut.min(line.len())]),
+                    3 => text.push_str(lines.get(cut % (lines.len() + 1)).map_or("", String::as_str)),
+                    4 => text.push_str("hello"),
+                    _ => {}
+                }
+                text.push_str(if ended { "\n" } else { "" });
+            }
+            read_anything(text.as_bytes());
+        }
     }
 }
