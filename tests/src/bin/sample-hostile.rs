@@ -135,20 +135,17 @@ fn executes(generation: u64) {
     if generation == 0 {
         println!("ready");
     }
-    loop {
-        match input::Input::look() {
-            input::Input::Nothing => {}
-            input::Input::Line(_) => {
-                println!("intact generation={generation}");
-                std::io::stdout().flush().expect("somebody reads");
-            }
-            input::Input::End => return,
+    match input::Input::look() {
+        input::Input::Nothing => {}
+        input::Input::Line(_) => {
+            println!("intact generation={generation}");
+            std::io::stdout().flush().expect("somebody reads");
         }
-        let program = std::env::current_exe().expect("a program");
-        let error =
-            std::process::Command::new(program).arg("executes").arg((generation + 1).to_string()).exec();
-        panic!("{error}");
+        input::Input::End => return,
     }
+    let program = std::env::current_exe().expect("a program");
+    let error = std::process::Command::new(program).arg("executes").arg((generation + 1).to_string()).exec();
+    panic!("{error}");
 }
 
 /// Does something to the sockets of whoever works in this process.
@@ -158,8 +155,7 @@ fn meddles(how: &str) -> &'static AtomicU32 {
     let how = how.to_owned();
     sys::meddle_with_sockets(move |socket| match how.as_str() {
         "takes-orders" => recv(socket, &mut [0; 64 * 1024], MsgFlags::MSG_DONTWAIT).is_ok(),
-        // the number stays open
-        "replaces" => nix::unistd::dup2_raw(&reader, socket).map(std::mem::forget).is_ok(),
+        "replaces" => sys::replace_descriptor(&reader, socket),
         "closes" => nix::unistd::close(socket).is_ok(),
         "answers" => {
             // its own files, in the place of those of the target

@@ -2,11 +2,12 @@
 
 use crate::sys::Region;
 use std::ffi::{CStr, c_void};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Stacks of helpers: one of them is in use, and one of a helper that is just ending.
-const STACKS: usize = 16;
-const STACK: usize = 64 * 1024;
+/// Stacks of helpers: one of them is in use, and those of helpers that are just ending.
+const STACKS: usize = 1024;
+const STACK: usize = 16 * 1024;
 
 /// A process that shares the memory of this one, makes another such process and ends, again and again, as long as
 /// this one lives. How often is counted.
@@ -138,6 +139,12 @@ pub fn meddle_with_sockets(act: impl Fn(i32) -> bool) -> &'static AtomicU32 {
         }
     }
     super::exit_at_once()
+}
+
+/// Puts a copy of a descriptor in the place of another one; whether that worked.
+pub fn replace_descriptor(by: &impl AsFd, number: i32) -> bool {
+    // SAFETY: takes numbers only; nobody here relies on what the other one was
+    unsafe { libc::dup2(by.as_fd().as_raw_fd(), number) == number }
 }
 
 fn is_socket_of_packets(number: i32) -> bool {

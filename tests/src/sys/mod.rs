@@ -11,7 +11,8 @@ mod waits;
 
 pub use calls::entered_call;
 pub use hostile::{
-    hop_for_ever, meddle_with_sockets, name_memory, wait_for_a_notification_that_is_never_answered,
+    hop_for_ever, meddle_with_sockets, name_memory, replace_descriptor,
+    wait_for_a_notification_that_is_never_answered,
 };
 pub use memory::Region;
 pub use process::{
