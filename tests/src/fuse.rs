@@ -60,6 +60,11 @@ impl FileSystem {
         }
     }
 
+    /// How many reads wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Answers what there is.
     pub fn serve_for_a_moment(&mut self) {
         let mut polled = [PollFd::new(self.device.as_fd(), PollFlags::POLLIN)];

@@ -8,6 +8,7 @@ use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
 use memcr_tests::wait;
+use nix::mount::{MntFlags, umount2};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ fn names_that_look_like_lines_of_the_list_of_mappings_mislead_nobody() {
     let daemon = Daemon::start();
     let directory = daemon.scratch().directory_of(&cast().target, "names");
     let mut target = hostile(&["names", directory.to_str().expect("a path of ours is text")]);
-    assert_eq!(target.fact("named"), "true", "this kernel can't name memory (CONFIG_ANON_VMA_NAME)");
+    // not every kernel can name memory (CONFIG_ANON_VMA_NAME); the parser has a test of its own for that
+    println!("memory is named: {}", target.fact("named"));
     let before = Snapshot::of(target.pid());
     for _ in 0..2 {
         let outcome = checkpoint(&daemon, target.pid()).expect_status(0);
@@ -163,10 +165,14 @@ fn processes_that_exit_while_they_are_put_to_sleep_leave_a_clear_answer_and_noth
         match outcome.status {
             0 => counts[0] += 1,
             3 => counts[1] += 1,
-            4 => counts[2] += 1,
+            4 | 5 => counts[2] += 1,
             status => panic!("{status}: {}", outcome.errors),
         }
         assert!(outcome.status == 0 || outcome.errors.len() > 20, "that tells nothing: {}", outcome.errors);
+        // neither what it was not, nor that it runs on
+        for wrong in ["shares its memory", "no system call instruction", "unharmed"] {
+            assert!(!outcome.errors.contains(wrong), "it was killed: {}", outcome.errors);
+        }
     }
     println!("asleep before, refused, lost: {counts:?}");
     wait::until("nobody is asleep", || daemon.client().listed().is_empty());
@@ -178,7 +184,14 @@ fn processes_that_exit_while_they_are_put_to_sleep_leave_a_clear_answer_and_noth
 /// A file system whose pages may never come, and a file of it.
 struct Fuse {
     server: Target,
+    directory: String,
     file: String,
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        let _ = umount2(self.directory.as_str(), MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
+    }
 }
 
 impl Fuse {
@@ -187,7 +200,7 @@ impl Fuse {
         memcr_tests::scratch::set_mode(&directory, 0o755);
         let path = directory.to_str().expect("a path of ours is text").to_owned();
         let server = Target::start(&cast().root, "sample-fuse", &[&path]);
-        Self { server, file: format!("{path}/{}", fuse::NAME) }
+        Self { server, file: format!("{path}/{}", fuse::NAME), directory: path }
     }
 }
 
@@ -214,11 +227,7 @@ fn a_thread_that_waits_for_a_file_system_that_does_not_answer_is_refused_and_get
     let mut fuse = Fuse::start(&daemon);
     assert_eq!(fuse.server.ask("silence"), "silent");
     let mut target = hostile(&["reads", &fuse.file]);
-    wait::until("a thread waits for its page", || {
-        let waits =
-            |tid| procfs::Status::of_thread(target.pid(), tid).is_some_and(|status| status.state() == 'D');
-        procfs::threads(target.pid()).into_iter().any(waits)
-    });
+    wait::until("a thread waits for its page", || fuse.server.ask("waiting") != "waiting=0");
     let outcome = checkpoint(&daemon, target.pid()).expect_status(3);
     assert_harmless(&outcome, &mut target);
     outcome.expect_words(&["did not stop"]);
@@ -238,18 +247,14 @@ fn a_thread_that_waits_for_a_seccomp_supervisor_that_does_not_answer_is_refused(
 }
 
 #[test]
-fn a_process_in_a_frozen_cgroup_is_refused_or_sleeps_and_others_are_served_meanwhile() {
+fn a_process_in_a_frozen_cgroup_is_refused_and_others_are_served_meanwhile() {
     let daemon = Daemon::start();
     let cgroup = Freezer::new("hostile");
     let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
     cgroup.add(target.pid());
     cgroup.freeze();
     let outcome = checkpoint(&daemon, target.pid());
-    if outcome.status == 0 {
-        daemon.client().restore(target.pid()).expect_status(0);
-    } else {
-        assert!(outcome.status == 3 && outcome.errors.len() > 20, "{}: {}", outcome.status, outcome.errors);
-    }
+    outcome.expect_status(3).expect_words(&["cgroup is frozen"]);
     cgroup.thaw();
     target.wait_until_awake();
     target.assert_intact();

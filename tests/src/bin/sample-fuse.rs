@@ -1,7 +1,8 @@
 //! A file system with one file, `libc.so.6`, whose pages never come once it is told so: `sample-fuse DIRECTORY`.
 //!
 //! It speaks the kernel's own protocol (linux/fuse.h). Lines: `silence` answers no read any more, `answer` answers
-//! those that wait, and all others. It needs root, to mount.
+//! those that wait, and all others; `waiting` tells
+//! how many wait. It needs root, to mount.
 
 use memcr_tests::fuse::FileSystem;
 use memcr_tests::input::Input;
@@ -18,6 +19,7 @@ fn main() {
                 files.set_silent(true);
                 println!("silent");
             }
+            Input::Line(line) if line == "waiting" => println!("waiting={}", files.waiting()),
             Input::Line(_) => {
                 files.set_silent(false);
                 println!("answering");

@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_void};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Stacks of helpers: one of them is in use, and one of a helper that is just ending.
-const STACKS: usize = 16;
-const STACK: usize = 64 * 1024;
+/// Stacks of helpers: one of them is in use, and those of helpers that are just ending.
+const STACKS: usize = 1024;
+const STACK: usize = 16 * 1024;
 
 /// A process that shares the memory of this one, makes another such process and ends, again and again, as long as
 /// this one lives. How often is counted.

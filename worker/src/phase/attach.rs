@@ -136,10 +136,29 @@ pub(crate) fn attach(
             duration: began.elapsed(),
         }),
         Err(error) => {
+            let lost = tracees.lost();
             tracees.release();
+            // whatever went wrong by that, and whatever of ours was left in it
+            let is_dead = !matches!(error, Error::Denied { .. }) && died(&request.target, &directory);
+            if is_dead {
+                launcher.leave(&Deposit::Settled, &[])?;
+                return Err(lost);
+            }
             Err(error)
         }
     }
+}
+
+/// How long a process that is being killed may take to end.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Whether the target has died, or is just about to, which is no moment.
+fn died(target: &OwnedFd, directory: &ProcDirectory) -> bool {
+    let lives = directory.numbers("task").unwrap_or_default().into_iter().any(|tid| {
+        let status = directory.thread(Pid::from_raw(tid)).and_then(|thread| Status::read(&thread));
+        status.is_ok_and(|status| status.has_memory && !status.is_dying())
+    });
+    !lives && pidfd::ends_within(target, DYING)
 }
 
 /// Tells the broker which rule decided: every denial, and the allowance that counts.
@@ -327,7 +346,15 @@ impl Attached {
         let removed = self.parasite.remove(&mut self.tracees);
         let cleared = removed.and_then(|()| self.way_home.map_or(Ok(()), |way| way.clear(&memory, pid)));
         self.tracees.release();
-        // what could not be taken out is for a successor
-        cleared.and_then(|()| launcher.leave(&Deposit::Settled, &[])).map_err(Error::unsettled)
+        // what could not be taken out is for a successor, unless there is nobody to take it out of
+        match cleared {
+            Err(_) if pidfd::has_exited(&self.target) == Ok(true) => {
+                launcher.leave(&Deposit::Settled, &[])?;
+                Err(Error::Lost { pid: pid.as_raw(), when: "during the operation" })
+            }
+            cleared => {
+                cleared.and_then(|()| launcher.leave(&Deposit::Settled, &[])).map_err(Error::unsettled)
+            }
+        }
     }
 }

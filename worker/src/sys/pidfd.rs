@@ -50,3 +50,9 @@ pub(crate) fn has_exited(pidfd: impl AsFd) -> Result<bool, Errno> {
     poll::wait(&mut polled, Some(Duration::ZERO))?;
     Ok(polled.iter().any(|one| one.any().unwrap_or(true)))
 }
+
+/// Whether the process exits within this time.
+pub(crate) fn ends_within(pidfd: impl AsFd, time: Duration) -> bool {
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll::wait(&mut polled, Some(time)).is_ok_and(|ready| ready > 0)
+}

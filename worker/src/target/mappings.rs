@@ -115,7 +115,7 @@ impl Mapping {
 
     /// Whether it is the ring of an io_uring.
     pub(crate) fn is_ring(&self) -> bool {
-        self.name.ends_with(RING)
+        self.name == RING
     }
 
     /// Whether return addresses are kept there once more (x86 CET, arm64 GCS).

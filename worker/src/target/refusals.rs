@@ -31,10 +31,24 @@ pub(crate) fn before_attaching(pid: Pid, directory: &ProcDirectory) -> Result<()
     if status.tracer != 0 {
         return refuse(pid, format!("it is being traced by process {}; detach that first", status.tracer));
     }
+    if is_frozen(directory) {
+        return refuse(pid, "its cgroup is frozen, so that it can't run for memcr either; thaw it first");
+    }
     if matches!(status.state, 'Z' | 'X') && directory.numbers("task")?.len() <= 1 {
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
     Ok(())
+}
+
+/// Whether its cgroup in the version 2 hierarchy, or one above that, is frozen. Where that is mounted elsewhere it is
+/// noticed by the time that steps take.
+fn is_frozen(directory: &ProcDirectory) -> bool {
+    let text = directory.text("cgroup").unwrap_or_default();
+    let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return false };
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|mount| {
+        let events = std::fs::read_to_string(format!("{mount}{path}/cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+    })
 }
 
 /// This worker, its launcher, the broker, and the launcher's other workers.
@@ -128,7 +142,9 @@ fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
         let new = listed.iter().rev().filter(|&other| *other != pid && !seen.contains(other));
         for &other in new {
             match kcmp::share_memory(tid, other) {
-                Ok(true) => return Ok(Some(other)),
+                // without memory, which it has not when it is being killed, it is like others without
+                Ok(true) if has_memory(tid) => return Ok(Some(other)),
+                Ok(true) => return Ok(None),
                 // what has ended may have left a child
                 Ok(false) if look == 0 || has_memory(other) => {}
                 Ok(false) | Err(Errno::ESRCH) => is_sure = false,

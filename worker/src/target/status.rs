@@ -34,6 +34,12 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// Whether a signal that nothing can stop waits for it.
+    pub(crate) fn is_dying(&self) -> bool {
+        let kill = 1 << (nix::sys::signal::Signal::SIGKILL as u32 - 1);
+        (self.deliverable_signals | self.shared_signals) & kill != 0
+    }
+
     /// Reads and parses the file.
     pub(crate) fn read(directory: &ProcDirectory) -> Result<Self> {
         Self::parse(&directory.text("status")?)

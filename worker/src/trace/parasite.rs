@@ -110,7 +110,17 @@ impl Parasite {
         kind: u64,
     ) -> Result<()> {
         let arguments = [address, length, protection, kind, u64::MAX, 0];
-        let mapped = self.puppet.call_checked(tracees, "mapping memory", libc::SYS_mmap, arguments)?;
+        let mapped = match self.puppet.call_checked(tracees, "mapping memory", libc::SYS_mmap, arguments) {
+            Err(Error::System { cause: Errno::ENOMEM, .. }) => {
+                return Err(Error::Refused {
+                    pid: tracees.pid().as_raw(),
+                    reason:
+                        "it has no room for two more mappings, by its limits (vm.max_map_count, RLIMIT_AS)"
+                            .into(),
+                });
+            }
+            mapped => mapped?,
+        };
         if mapped == address { Ok(()) } else { Err(tracees.lost()) }
     }
 
@@ -279,6 +289,9 @@ impl Parasite {
     fn take_home(&mut self, tracees: &mut Tracees) -> Result<()> {
         if self.is_running {
             self.puppet.stop(tracees)?;
+            // what it freed is freed now. If somebody closed its socket it has gone home by itself already, and
+            // would be waited for as long as the program does nothing
+            self.puppet.wait_with_limit();
         }
         if !self.has_left {
             self.let_leave(tracees)?;

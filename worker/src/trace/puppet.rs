@@ -82,6 +82,11 @@ impl Puppet {
         self.patience = None;
     }
 
+    /// From now on steps have their limit again.
+    pub(crate) fn wait_with_limit(&mut self) {
+        self.patience = Some(Duration::from_secs(STEP_SECONDS));
+    }
+
     /// When a step that begins now has to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.patience.map(|patience| Instant::now() + patience)
