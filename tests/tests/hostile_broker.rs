@@ -774,7 +774,9 @@ fn orders_that_no_broker_gives_change_nothing_in_any_phase_and_are_on_record() {
         foreign.iter().for_each(|foreign| order_restore(&control, 3, &foreign.descriptor));
         deny_all(&mut denied, round * foreign.len());
         // it answers before it closes
-        wait::until("no descriptor of an order stays open", || procfs::descriptors(worker).len() <= open.len());
+        wait::until("no descriptor of an order stays open", || {
+            procfs::descriptors(worker).len() <= open.len()
+        });
     }
     order_restore(&control, 6, &stranger);
     let events = until_settled(&control);
