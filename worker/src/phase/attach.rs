@@ -20,7 +20,7 @@ use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
-use memcr_protocol::subject::TargetFacts;
+use memcr_protocol::subject::{Peer, TargetFacts};
 use memcr_protocol::worker::WorkerEvent;
 use nix::unistd::Pid;
 use std::fs::File;
@@ -94,13 +94,13 @@ pub(crate) fn attach(
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
     let peer = authority.peer(request.client)?;
-    let seen = facts::target(pid, &directory)?;
-    broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
-    // once before it is touched, so that nobody can freeze a stranger's process for a moment
-    tell_decision(broker, authority.checkpoint(&peer, &seen), false)?;
-    refusals::before_attaching(pid, &directory)?;
-    let may_be_stopped = Status::read(&directory)?.state == 'T';
-    let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
+    let (mut tracees, may_be_stopped) = decide_and_seize(pid, &directory, &request, &peer, authority, broker)
+        .map_err(|error| match error {
+            Error::Denied { .. } => error,
+            // whatever could not be read of it then
+            _ if pidfd::has_exited(&request.target) == Ok(true) => Error::NoSuchProcess { pid: pid.as_raw() },
+            error => error,
+        })?;
     let decided = facts::target(pid, &directory)
         .and_then(|facts| tell_decision(broker, authority.checkpoint(&peer, &facts), true).map(|()| facts));
     let prepared = decided.and_then(|facts| {
@@ -138,6 +138,24 @@ pub(crate) fn attach(
             Err(error)
         }
     }
+}
+
+/// Decides once before the target is touched, so that nobody can freeze a stranger's process for a moment, then
+/// freezes it; whether it may be stopped by job control.
+fn decide_and_seize(
+    pid: Pid,
+    directory: &ProcDirectory,
+    request: &Request<'_>,
+    peer: &Peer,
+    authority: &Authority,
+    broker: &Broker,
+) -> Result<(Tracees, bool)> {
+    let seen = facts::target(pid, directory)?;
+    broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
+    tell_decision(broker, authority.checkpoint(peer, &seen), false)?;
+    refusals::before_attaching(pid, directory)?;
+    let may_be_stopped = Status::read(directory)?.state == 'T';
+    Ok((Tracees::seize(pid, directory, request.plan.deadline)?, may_be_stopped))
 }
 
 /// How long a process that is being killed may take to end.
