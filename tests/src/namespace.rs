@@ -34,6 +34,14 @@ impl PidNamespace {
         Self { outside, file }
     }
 
+    /// Has children of this thread be in it, for good.
+    ///
+    /// # Panics
+    /// When this process isn't root's.
+    pub fn enter(&self) {
+        setns(&self.file, CloneFlags::CLONE_NEWPID).expect("root may enter it");
+    }
+
     /// Starts a target in it.
     pub fn start(&self, mut command: Command) -> Target {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

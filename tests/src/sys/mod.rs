@@ -16,7 +16,7 @@ pub use hostile::{
 };
 pub use memory::Region;
 pub use process::{
-    end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
+    Numbered, end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
     pidfd_of_a_thread, refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts,
     take_call_away,
 };

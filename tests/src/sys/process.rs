@@ -134,3 +134,69 @@ pub fn pidfd_of_a_thread() -> OwnedFd {
     // SAFETY: the kernel has just made it for us.
     unsafe { OwnedFd::from_raw_fd(number.expect("PIDFD_THREAD needs Linux 6.9")) }
 }
+
+/// A process that only waits, with numbers of one's own choice.
+#[derive(Debug)]
+pub struct Numbered {
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    pid: i32,
+}
+
+impl Numbered {
+    /// A copy of this process that waits as another user, whose numbers are these: in the innermost pid namespace
+    /// first. It ends with the thread that has started it.
+    ///
+    /// # Errors
+    /// EEXIST if somebody else has one of the numbers.
+    pub fn start(numbers: &[i32], uid: u32, gid: u32) -> std::io::Result<Self> {
+        let mut pidfd = -1_i32;
+        // SAFETY: all zero is a structure that asks for nothing
+        let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+        how.flags = libc::CLONE_PIDFD as u64;
+        how.pidfd = &raw mut pidfd as u64;
+        how.exit_signal = libc::SIGCHLD as u64;
+        how.set_tid = numbers.as_ptr() as u64;
+        how.set_tid_size = numbers.len() as u64;
+        // SAFETY: as fork(): the child makes system calls only
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<libc::clone_args>()) };
+        match i32::try_from(pid) {
+            Ok(0) => wait_as(uid, gid),
+            Ok(pid) if pid > 0 => {
+                // SAFETY: the kernel has just made it for us
+                Ok(Self { pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, pid })
+            }
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+
+    /// Its number here.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        // SAFETY: takes numbers only, of a child that nobody else waits for
+        unsafe {
+            libc::kill(self.pid, libc::SIGKILL);
+            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn wait_as(uid: u32, gid: u32) -> ! {
+    // SAFETY: no memory is passed; the calls themselves, since the library's concern all threads of the process
+    // that this was copied from
+    unsafe {
+        libc::syscall(libc::SYS_setresgid, gid, gid, gid);
+        libc::syscall(libc::SYS_setresuid, uid, uid, uid);
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+    }
+    loop {
+        // SAFETY: takes nothing
+        unsafe { libc::pause() };
+    }
+}

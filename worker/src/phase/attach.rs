@@ -22,7 +22,7 @@ use crate::trace::way_home::{Site, WayHome};
 use memcr_policy::Limits;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
-use memcr_protocol::subject::TargetFacts;
+use memcr_protocol::subject::{Peer, TargetFacts};
 use memcr_protocol::worker::WorkerEvent;
 use nix::unistd::Pid;
 use std::fs::File;
@@ -96,15 +96,13 @@ pub(crate) fn attach(
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
     }
     let peer = judge.peer(request.client)?;
-    let mut seen = facts::target(pid, &directory)?;
-    let hashed = if judge.needs_hash(&peer, &seen) { Hashed::of(&directory) } else { None };
-    seen.sha256 = hashed.and_then(|hashed| hashed.sha256(&directory));
-    broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
-    // once before it is touched, so that nobody can freeze a stranger's process for a moment
-    tell_decision(broker, judge.checkpoint(&peer, &seen), false)?;
-    refusals::before_attaching(pid, &directory)?;
-    let may_be_stopped = Status::read(&directory)?.state == 'T';
-    let mut tracees = Tracees::seize(pid, &directory, request.plan.deadline)?;
+    let seized = decide_and_seize(pid, &directory, &request, &peer, judge, broker);
+    let Seized { mut tracees, may_be_stopped, hashed } = seized.map_err(|error| match error {
+        Error::Denied { .. } => error,
+        // whatever could not be read of it then
+        _ if pidfd::has_exited(&request.target) == Ok(true) => Error::NoSuchProcess { pid: pid.as_raw() },
+        error => error,
+    })?;
     let decided = facts::target(pid, &directory).and_then(|facts| {
         let facts = TargetFacts { sha256: hashed.and_then(|hashed| hashed.sha256(&directory)), ..facts };
         let (rule, limits) = tell_decision(broker, judge.checkpoint(&peer, &facts), true)?;
@@ -147,6 +145,36 @@ pub(crate) fn attach(
             Err(error)
         }
     }
+}
+
+/// A target that is frozen, and what was learnt of it before.
+struct Seized {
+    tracees: Tracees,
+    /// Whether it may be stopped by job control.
+    may_be_stopped: bool,
+    /// The hash of its executable, if it counts.
+    hashed: Option<Hashed>,
+}
+
+/// Decides once before the target is touched, so that nobody can freeze a stranger's process for a moment, then
+/// freezes it.
+fn decide_and_seize(
+    pid: Pid,
+    directory: &ProcDirectory,
+    request: &Request<'_>,
+    peer: &Peer,
+    judge: &Judge<'_>,
+    broker: &Broker,
+) -> Result<Seized> {
+    let mut seen = facts::target(pid, directory)?;
+    let hashed = if judge.needs_hash(peer, &seen) { Hashed::of(directory) } else { None };
+    seen.sha256 = hashed.and_then(|hashed| hashed.sha256(directory));
+    broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
+    tell_decision(broker, judge.checkpoint(peer, &seen), false)?;
+    refusals::before_attaching(pid, directory)?;
+    let may_be_stopped = Status::read(directory)?.state == 'T';
+    let tracees = Tracees::seize(pid, directory, request.plan.deadline)?;
+    Ok(Seized { tracees, may_be_stopped, hashed })
 }
 
 /// How long a process that is being killed may take to end.
