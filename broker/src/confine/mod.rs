@@ -66,7 +66,7 @@ pub(crate) fn restrict(
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).attempt("read", "the limit of descriptors")?;
     setrlimit(Resource::RLIMIT_NOFILE, descriptors, descriptors)
         .attempt("keep", "the limit of descriptors")?;
-    process::wipe_environment();
+    process::wipe_environment().map_err(|cause| failed("wipe the environment", &cause))?;
     umask(FileMode::from_bits_truncate(0o077));
     // keeps no file system busy; relative paths were all used
     chdir("/").attempt("change directory to", "/")?;

@@ -57,20 +57,48 @@ pub(crate) fn landlock_abi() -> u32 {
 }
 
 /// Overwrites the environment that this process was started with, which its /proc/PID/environ shows as long as it runs,
-/// and forgets it. Only while there is one thread.
-pub(crate) fn wipe_environment() {
-    // SAFETY: there is one thread, and nothing that was read from the environment is used in place: the standard
-    // library copies what it gives. The kernel laid the strings out in writable memory of this process.
+/// and forgets it. Only while there is one thread, and while /proc can be read.
+///
+/// # Errors
+/// When /proc/self/stat can't be read, or doesn't say where it is.
+pub(crate) fn wipe_environment() -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (start, end) = environment_in(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel laid the environment out there, in writable memory of this process. There is one thread, and
+    // nobody uses the variables in place: the standard library copies what it gives, and they are forgotten below.
     unsafe {
-        let mut variable = environ;
-        while !variable.is_null() && !(*variable).is_null() {
-            std::ptr::write_bytes(*variable, 0, libc::strlen(*variable));
-            variable = variable.add(1);
-        }
+        std::ptr::write_bytes(
+            std::ptr::with_exposed_provenance_mut::<u8>(start),
+            0,
+            end.saturating_sub(start),
+        );
         libc::clearenv();
     }
+    Ok(())
 }
 
-unsafe extern "C" {
-    static mut environ: *mut *mut libc::c_char;
+/// Where the environment begins and ends (proc_pid_stat(5), fields 50 and 51). Variables that were taken out of it meanwhile
+/// are still there.
+fn environment_in(stat: &str) -> Option<(usize, usize)> {
+    // the name before may hold anything, and is the second field
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(47);
+    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (start > 0 && start <= end).then_some((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_found_in_stat_whatever_the_process_is_called() {
+        let fields =
+            |name: &str| format!("7 ({name}) S {}", (4..=52).map(|n| format!("{n} ")).collect::<String>());
+        assert_eq!(environment_in(&fields("memcr")), Some((50, 51)));
+        assert_eq!(environment_in(&fields(") 1 2 (")), Some((50, 51)));
+        assert_eq!(environment_in("7 (memcr) S 1 2"), None);
+        let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let (start, end) = environment_in(&own).unwrap();
+        assert_eq!(end - start, std::fs::read("/proc/self/environ").unwrap().len());
+    }
 }
