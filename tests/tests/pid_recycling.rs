@@ -154,6 +154,12 @@ fn a_number_in_a_namespace_never_means_one_who_may_not_be_meant_in_four_thousand
     std::thread::scope(|scope| {
         let rounds = || {
             namespace.enter();
+            // one that lives on is found by its number, and sleeps
+            let living = start(&[inside, free_number(&mut numbers)], &cast().target);
+            wire.reconnect().send(&v1(CHECKPOINT, inside)).await_answer();
+            assert_eq!(wire.awaited(), Some(0));
+            assert!(procfs::tracer(living.pid()).is_some());
+            drop(living);
             for round in 0..BY_NUMBER {
                 let both = [inside, free_number(&mut numbers)];
                 let target = start(&both, &cast().target);
