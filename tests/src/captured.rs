@@ -104,7 +104,12 @@ impl Channel {
     /// The next message; `None` once the other end is closed.
     pub fn receive<M: Message>(&self) -> Option<M> {
         let mut packet = vec![0; 600 * 1024];
-        match recv(self.0.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+        let mut received = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::empty());
+        if received == Err(nix::errno::Errno::ECONNRESET) {
+            // told once, before what came last: the other end was closed with something unread in it
+            received = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::empty());
+        }
+        match received {
             Ok(0) | Err(nix::errno::Errno::ECONNRESET) => None,
             Ok(length) => Some(frame::decode(&packet[..length]).expect("a frame of ours")),
             Err(error) => panic!("nothing came: {error}"),

@@ -77,9 +77,16 @@ impl Activated {
             .stderr(log)
             .spawn()
             .expect("systemd-socket-activate (package systemd)");
-        wait::until("the service manager listens", || path.exists());
+        wait::until("the service manager listens", || listens_at(&path));
         Self { manager, path }
     }
+}
+
+/// Whether a socket of this path listens (its flag in /proc/net/unix is __SO_ACCEPTCON).
+fn listens_at(path: &Path) -> bool {
+    let sockets = std::fs::read_to_string("/proc/net/unix").expect("a list of sockets");
+    let path = path.display().to_string();
+    sockets.lines().any(|line| line.ends_with(&path) && line.contains(" 00010000 "))
 }
 
 impl Drop for Activated {

@@ -98,6 +98,13 @@ impl Channel {
         descriptors: &mut Vec<OwnedFd>,
     ) -> Result<Option<M>, ChannelError> {
         let received = match receive(self.socket.as_fd(), buffer, descriptors) {
+            // told once, before what came last: the other end was closed with something unread in it
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                receive(self.socket.as_fd(), buffer, descriptors)
+            }
+            other => other,
+        };
+        let received = match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             other => other.map_err(classify)?,
         };
@@ -187,6 +194,22 @@ mod tests {
         let file = File::open("/dev/null").unwrap().into();
         channel.send(&WorkerCommand::Wake, vec![file]).unwrap();
         drop(channel);
+        let mut buffer = [0; 256];
+        assert_eq!(far.receive::<WorkerCommand>(&mut buffer).unwrap(), Some(WorkerCommand::Wake));
+        assert!(matches!(far.receive::<WorkerCommand>(&mut buffer), Err(ChannelError::Closed)));
+    }
+
+    #[test]
+    fn what_came_last_is_read_though_the_other_end_was_closed_with_something_unread() {
+        let (mut channel, socket) = Channel::pair().unwrap();
+        let mut far = other(socket);
+        channel.send(&WorkerCommand::Wake, Vec::new()).unwrap();
+        far.send(&WorkerCommand::Wake, Vec::new()).unwrap();
+        // as the end of a process does it
+        let Channel { socket, .. } = &channel;
+        let number = socket.as_raw_fd();
+        nix::unistd::close(number).unwrap();
+        std::mem::forget(channel);
         let mut buffer = [0; 256];
         assert_eq!(far.receive::<WorkerCommand>(&mut buffer).unwrap(), Some(WorkerCommand::Wake));
         assert!(matches!(far.receive::<WorkerCommand>(&mut buffer), Err(ChannelError::Closed)));

@@ -113,6 +113,8 @@ impl Ward {
                     }
                 }
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return,
+                // told once, before what came last: the worker ended with an answer unread
+                Err(nix::errno::Errno::ECONNRESET) => {}
                 Err(_) => self.deposits = None,
             }
         }

@@ -103,7 +103,12 @@ mod tests {
         assert!(found.executable.unwrap().contains("memcr_worker"));
         assert_eq!(find(&accepted, uid + 1, inode, Duration::from_secs(9)), None);
         drop(client);
-        assert_eq!(find(&accepted, uid, inode, Duration::from_secs(9)), None);
+        // children that other tests fork just now may have copies for a moment
+        let end = Instant::now() + Duration::from_secs(30);
+        while find(&accepted, uid, inode, Duration::from_secs(9)).is_some() {
+            assert!(Instant::now() < end, "somebody holds it still");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
