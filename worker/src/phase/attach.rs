@@ -97,6 +97,8 @@ pub(crate) fn attach(
     }
     let peer = judge.peer(request.client)?;
     let mut seen = facts::target(pid, &directory)?;
+    #[cfg(feature = "drill")]
+    crate::drill::reached(crate::drill::Role::Attaching);
     let hashed = if judge.needs_hash(&peer, &seen) { Hashed::of(&directory) } else { None };
     seen.sha256 = hashed.and_then(|hashed| hashed.sha256(&directory));
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
