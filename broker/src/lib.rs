@@ -16,8 +16,6 @@ mod arch;
 mod audit;
 pub mod cli;
 mod confine;
-#[cfg(feature = "drill")]
-mod drill;
 pub mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

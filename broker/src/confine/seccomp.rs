@@ -139,7 +139,7 @@ const ONE_SHOT: &[Entry] = &[
 pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
     let filter = filter(mode, reopens);
     #[cfg(feature = "drill")]
-    let filter = crate::drill::altered(filter);
+    let filter = memcr_drill::Role::removed("broker").into_iter().fold(filter, Filter::without);
     let programs = filter.programs(TARGET).map_err(|cause| failed("build the system call filter", &cause))?;
     programs.iter().try_for_each(|program| {
         seccompiler::apply_filter_all_threads(program)

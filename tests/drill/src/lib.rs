@@ -22,7 +22,7 @@ mod roles;
 mod sys;
 
 pub use orders::{begin, fact, know};
-pub use roles::{Role, next_sleep};
+pub use roles::{Role, next_sleep, successor};
 
 use std::fmt::{self, Display, Formatter};
 

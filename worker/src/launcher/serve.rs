@@ -323,6 +323,8 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => {
             wards.clear();
+            #[cfg(feature = "drill")]
+            crate::drill::successor();
             let (inheritance, control) = ward.into_inheritance();
             let mut keep = vec![
                 libc::STDERR_FILENO,

@@ -1,25 +1,21 @@
 //! Test builds only: an attacker in the broker, at the point where a client's bytes have been parsed. What he does is in
 //! the crate `memcr-drill`; here is what takes the broker's own channels: jobs that no client asked for.
 
-use crate::serve::Server;
-use crate::serve::channel::{Channel, ChannelError};
+use super::Server;
+use super::channel::{Channel, ChannelError};
+use super::connection::Connection;
+use crate::startup::listener::Listener;
 use memcr_drill::{Outcome, Refused, Role};
-use memcr_filter::Filter;
 use memcr_protocol::frame::{Message as _, PREFIX_LENGTH};
 use memcr_protocol::launcher::{Job, LauncherReport};
 use memcr_protocol::worker::WorkerEvent;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How long an answer is waited for, in milliseconds.
 const PATIENCE: u16 = 5000;
-
-/// A filter without the entries that it is to lack.
-pub(crate) fn altered(filter: Filter) -> Filter {
-    Role::removed("broker").into_iter().fold(filter, Filter::without)
-}
 
 fn refused(call: &'static str, cause: Errno) -> Refused {
     Refused { call, number: cause as i32 }
@@ -31,50 +27,34 @@ fn of_io(cause: &io::Error) -> Refused {
 
 impl Server {
     /// Does what is ordered for this point; `id` is the client whose bytes were parsed.
-    pub(crate) fn drill(&mut self, id: u64) {
+    pub(super) fn drill(&mut self, id: u64) {
         memcr_drill::know("launcher", &self.launcher_pid.to_string());
         Role::Broker.reached(|name| match name {
-            "forge-job-for-pair" => {
-                Some(self.forge(id, || Channel::pair().map(|(_, other)| other).map_err(io::Error::from)))
-            }
-            "forge-job-for-listener" => {
-                let listener = self.copies(|server| {
-                    server
-                        .listener
-                        .iter()
-                        .flat_map(|listener| listener.sockets().map(|socket| socket.try_clone_to_owned()))
-                        .next()
-                });
-                Some(self.forge(id, || listener))
-            }
-            "forge-job-for-job-channel" => {
-                let jobs = self.copies(|server| {
-                    server.launcher.as_ref().map(|launcher| launcher.as_fd().try_clone_to_owned())
-                });
-                Some(self.forge(id, || jobs))
-            }
-            "forge-job-for-standard-error" => {
-                Some(self.forge(id, || io::stderr().as_fd().try_clone_to_owned()))
-            }
-            "forge-job-for-this-client" => {
-                let client =
-                    self.copies(|server| server.connections.get(&id).map(|client| client.duplicate()));
-                Some(self.forge(id, || client))
-            }
-            "find-process-for-pair" => Some(self.find_process()),
-            _ => None,
+            "find-process-for-nobody" => Some(self.find_process()),
+            _ => name.strip_prefix("forge-job-for-").map(|whom| self.forge(id, whom)),
         });
     }
 
-    fn copies(&self, find: impl FnOnce(&Self) -> Option<io::Result<OwnedFd>>) -> io::Result<OwnedFd> {
-        find(self).unwrap_or_else(|| Err(Errno::EBADF.into()))
+    /// What is passed off as the socket of a client.
+    fn passed_off(&self, id: u64, whom: &str) -> io::Result<OwnedFd> {
+        let copy = |socket: BorrowedFd<'_>| socket.try_clone_to_owned();
+        let listeners = || self.listener.iter().flat_map(Listener::sockets);
+        let found = match whom {
+            "pair" => Channel::pair().map(|(_, other)| Ok(other)).ok(),
+            "listener" => listeners().next().map(copy),
+            "job-channel" => self.launcher.as_ref().map(|jobs| copy(jobs.as_fd())),
+            "standard-error" => Some(copy(io::stderr().as_fd())),
+            "this-client" => self.connections.get(&id).map(Connection::duplicate),
+            _ => None,
+        };
+        found.unwrap_or_else(|| Err(Errno::EBADF.into()))
     }
 
     /// Orders a sleep of the process whose pidfd this client has sent, for a client of our making. It works if a worker
     /// attaches to it.
-    fn forge(&mut self, id: u64, client: impl FnOnce() -> io::Result<OwnedFd>) -> Outcome {
-        let client = client().map_err(|cause| of_io(&cause))?;
-        let target = self.connections.get_mut(&id).and_then(|client| client.take_pidfd());
+    fn forge(&mut self, id: u64, whom: &str) -> Outcome {
+        let client = self.passed_off(id, whom).map_err(|cause| of_io(&cause))?;
+        let target = self.connections.get_mut(&id).and_then(Connection::take_pidfd);
         let target = target.ok_or(refused("pidfd", Errno::EBADF))?;
         let directory = self.directories.find(None).map(|directory| directory.try_clone_to_owned());
         let directory =
