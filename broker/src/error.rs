@@ -109,6 +109,11 @@ pub enum BrokerError {
     /// The sandbox can't be complete, and must be.
     #[error("{0}")]
     Sandbox(String),
+    /// A mistake in this program.
+    #[error(
+        "a fault of its own (above) ends the daemon; every process that sleeps is woken by its worker. Please report it"
+    )]
+    Fault,
     /// The process could not be confined.
     #[error("confine the broker: {step}: {cause}")]
     Confine {
@@ -131,6 +136,7 @@ impl BrokerError {
             | Self::Spawn { .. }
             | Self::Launcher { .. }
             | Self::Sandbox(_)
+            | Self::Fault
             | Self::Confine { .. } => 4,
             Self::Port { .. }
             | Self::Place { .. }

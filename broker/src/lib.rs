@@ -37,6 +37,8 @@ use tracing::Level;
 /// Does what the command line of this process asks for, and returns the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
+    #[cfg(feature = "drill")]
+    memcr_drill::begin();
     let line: Vec<_> = std::env::args_os().collect();
     tools::run(&line).unwrap_or_else(|| match cli::parse() {
         Ok(arguments) => run(&arguments),

@@ -26,7 +26,7 @@ pub fn path(name: &str) -> PathBuf {
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let executables = build();
+        let executables = build(&["--bins"]);
         let directory = scratch::root().join(format!("bin-{:016x}", fingerprint(&executables)));
         std::fs::create_dir_all(&directory).expect("cannot make a directory for the programs");
         for executable in &executables {
@@ -36,11 +36,33 @@ pub fn directory() -> &'static Path {
     })
 }
 
-/// Builds the programs as these tests were built, optimised or not; gives their paths.
-fn build() -> Vec<PathBuf> {
+/// The directory of the test builds of `memcr` and `memcr-worker`, under these names, which an attacker is part of.
+pub fn drills() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let features = DRILLS.map(|(_, package)| format!("{package}/drill")).join(",");
+        let bins = DRILLS.iter().flat_map(|(name, _)| ["--bin", name]);
+        let words: Vec<_> = ["--features", &features].into_iter().chain(bins).collect();
+        let executables = build(&words);
+        let directory = scratch::root().join(format!("drill-{:016x}", fingerprint(&executables)));
+        std::fs::create_dir_all(&directory).expect("cannot make a directory for the programs");
+        for executable in &executables {
+            let built = executable.file_name().expect("a program has a name").to_string_lossy();
+            let name = if built == "memcr-drill" { "memcr" } else { "memcr-worker" };
+            install_as(executable, &directory, name);
+        }
+        directory
+    })
+}
+
+/// Programs of test builds, and their packages.
+const DRILLS: [(&str, &str); 2] = [("memcr-drill", "memcr-broker"), ("memcr-worker-drill", "memcr-worker")];
+
+/// Builds programs as these tests were built, optimised or not, which ones is said by `words`; gives their paths.
+fn build(words: &[&str]) -> Vec<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--bins", "--message-format=json-render-diagnostics", "--quiet"]);
+    command.args(["build", "--message-format=json-render-diagnostics", "--quiet"]).args(words);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -71,6 +93,10 @@ fn fingerprint(executables: &[PathBuf]) -> u64 {
 /// Copies a program unless this very version of it is there; a running older one isn't disturbed.
 fn install(executable: &Path, directory: &Path) {
     let name = executable.file_name().expect("a program has a name");
+    install_as(executable, directory, &name.to_string_lossy());
+}
+
+fn install_as(executable: &Path, directory: &Path, name: &str) {
     let installed = directory.join(name);
     let version = |path: &Path| -> Option<(SystemTime, u64)> {
         let metadata = path.metadata().ok()?;
@@ -80,7 +106,7 @@ fn install(executable: &Path, directory: &Path) {
     if version(&installed) == wanted {
         return;
     }
-    let fresh = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let fresh = directory.join(format!(".{name}.{}", std::process::id()));
     std::fs::copy(executable, &fresh).expect("cannot copy a program");
     scratch::set_mode(&fresh, 0o755);
     let file = std::fs::File::options().write(true).open(&fresh).expect("cannot open a program");

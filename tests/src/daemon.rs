@@ -42,6 +42,7 @@ pub struct Setup {
     entrance: Entrance,
     network: Option<Rc<Network>>,
     lacks: Option<&'static str>,
+    programs: Option<PathBuf>,
     scratch: Scratch,
 }
 
@@ -95,6 +96,7 @@ impl Setup {
             entrance: Entrance::Socket,
             network: None,
             lacks: None,
+            programs: None,
             scratch,
         }
     }
@@ -183,6 +185,18 @@ impl Setup {
         self
     }
 
+    /// Is a test build with an attacker in it, who has these orders (tests/drill/src/orders.rs).
+    pub fn drill(mut self, orders: &str) -> Self {
+        let directory = self.scratch.path().join("programs");
+        std::fs::create_dir(&directory).expect("one set of orders");
+        for name in ["memcr", "memcr-worker"] {
+            std::fs::hard_link(binaries::drills().join(name), directory.join(name)).expect("cannot link");
+        }
+        std::fs::write(directory.join("drill"), orders).expect("cannot write orders");
+        self.programs = Some(directory);
+        self
+    }
+
     /// Its launcher and workers find no such call in their kernel.
     pub fn worker_without_call(self, name: &str) -> Self {
         let [without, worker] =
@@ -232,7 +246,10 @@ impl Setup {
 
     fn program(&self) -> Command {
         let directory = self.scratch.path();
-        let memcr = binaries::path("memcr");
+        let memcr = match &self.programs {
+            Some(directory) => directory.join("memcr"),
+            None => binaries::path("memcr"),
+        };
         let (mut command, log) = match self.way {
             Way::Root => {
                 let mut command = match (&self.accounts, self.descriptors) {

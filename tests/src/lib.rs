@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod client;
 pub mod content;
 pub mod daemon;
+pub mod drill;
 pub mod foreign;
 pub mod fuse;
 pub mod input;

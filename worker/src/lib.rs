@@ -8,6 +8,8 @@
 mod arch;
 mod channel;
 mod confine;
+#[cfg(feature = "drill")]
+mod drill;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

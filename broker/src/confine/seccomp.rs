@@ -137,9 +137,10 @@ const ONE_SHOT: &[Entry] = &[
 
 /// Installs the filter for `mode` in every thread of this process; whether the audit log may be opened anew.
 pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
-    let programs = filter(mode, reopens)
-        .programs(TARGET)
-        .map_err(|cause| failed("build the system call filter", &cause))?;
+    let filter = filter(mode, reopens);
+    #[cfg(feature = "drill")]
+    let filter = memcr_drill::Role::removed("broker").into_iter().fold(filter, Filter::without);
+    let programs = filter.programs(TARGET).map_err(|cause| failed("build the system call filter", &cause))?;
     programs.iter().try_for_each(|program| {
         seccompiler::apply_filter_all_threads(program)
             .map_err(|cause| failed("install the system call filter", &cause))

@@ -211,7 +211,13 @@ impl Server {
         while *left > 0 {
             *left -= 1;
             let Some(connection) = self.connections.get_mut(&id) else { return false };
-            match connection.next_said() {
+            let said = connection.next_said();
+            #[cfg(feature = "drill")]
+            if matches!(said, Ok(Some(_))) {
+                self.drill(id);
+            }
+            let Some(connection) = self.connections.get_mut(&id) else { return false };
+            match said {
                 Ok(None) => return true,
                 Ok(Some(Said::Legacy(request, wire))) => self.legacy_asked(id, request, wire),
                 Ok(Some(Said::Frame(ClientFrame::Hello { version }))) => self.greet(id, version),

@@ -9,6 +9,7 @@ use memcr_protocol::worker::WorkerCommand;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tracing::info;
 
@@ -18,6 +19,8 @@ const EVENTS: usize = 64;
 const SWEEP: u16 = 1000;
 /// Why a client that keeps us waiting is disconnected.
 const OVERDUE: &str = "this client said nothing at first, or read nothing, for 30 s; connect again";
+/// Why it ends that must not go on.
+const FAULT: &str = "a fault of its own";
 /// How long clients may take to read their last answers when the daemon ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -74,8 +77,16 @@ impl Server {
     /// Waits until something is ready, and deals with it.
     ///
     /// # Errors
-    /// [`BrokerError`] when waiting itself fails.
+    /// [`BrokerError`] when waiting itself fails, or after a fault of our own: what we know may be wrong then. That is
+    /// put on record; every worker restores its target when it sees that we are gone.
     pub(crate) fn turn(&mut self) -> Result<Vec<Turn>, BrokerError> {
+        catch_unwind(AssertUnwindSafe(|| self.try_turn())).unwrap_or_else(|_| {
+            self.audit.record(Event::Stop(Stop { reason: FAULT }));
+            Err(BrokerError::Fault)
+        })
+    }
+
+    fn try_turn(&mut self) -> Result<Vec<Turn>, BrokerError> {
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = match self.epoll.wait(&mut events, self.timeout()) {
             Err(Errno::EINTR) => 0,

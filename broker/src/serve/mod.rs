@@ -19,6 +19,8 @@ pub(crate) mod channel;
 mod clients;
 pub(crate) mod closer;
 mod connection;
+#[cfg(feature = "drill")]
+mod drill;
 mod event_loop;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -70,7 +70,10 @@ pub(crate) fn confine(keep: &[RawFd], tids: &[Pid], terms: &Terms, image: u64) -
     limits::of_worker(image)?;
     capabilities::drop_all()?;
     // last, since it forbids all of the above
-    terms.install(worker_filter::filter(tids))?;
+    let filter = worker_filter::filter(tids);
+    #[cfg(feature = "drill")]
+    let filter = crate::drill::altered(filter, "confined");
+    terms.install(filter)?;
     let seccomp = terms.has_seccomp;
     Ok(Confined { sandbox: Sandbox { landlock_abi, landlock_full, seccomp, capabilities_empty: true } })
 }

@@ -20,6 +20,11 @@ const JOBS: RawFd = 3;
 /// Serves the broker that started this process until it is gone and every target is awake.
 #[must_use]
 pub fn run() -> ExitCode {
+    #[cfg(feature = "drill")]
+    {
+        crate::drill::begin();
+        crate::drill::know("launcher", &std::process::id().to_string());
+    }
     let Ok(jobs) = descriptors::inherited(JOBS) else {
         return complain("memcr-worker is started by memcr, not by hand");
     };

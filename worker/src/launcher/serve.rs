@@ -97,6 +97,8 @@ fn accept(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<bo
     }
     let job: Job = frame::decode(&packet)
         .map_err(|error| Error::Violation { job: None, reason: format!("a job is malformed: {error}") })?;
+    #[cfg(feature = "drill")]
+    crate::drill::reached(crate::drill::Role::Launcher);
     let name = job.name();
     take(job, descriptors, jobs, setup, wards).map_err(|error| error.in_job(name))?;
     Ok(true)
@@ -215,6 +217,8 @@ fn start(
     let (Ok((ours, theirs)), Ok(target_of_worker)) = (deposit_sockets(), target.try_clone()) else {
         return not_started();
     };
+    #[cfg(feature = "drill")]
+    crate::drill::next_sleep();
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => {
             // keys of other sleeps are wiped from this copy of the launcher's memory
@@ -237,7 +241,9 @@ fn start(
             };
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
             let judge = Judge::new(&setup.authority, &launcher);
-            process::exit_now(job::sleep(request, &judge, &setup.host, &broker, &launcher));
+            #[cfg(feature = "drill")]
+            crate::drill::know("deposits", &launcher.number().to_string());
+            process::run_to_end(|| job::sleep(request, &judge, &setup.host, &broker, &launcher));
         }
         Ok(ForkResult::Parent { child }) => {
             wards.push(Ward::new(ticket, child, ours, control, target, directory));
@@ -317,6 +323,8 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => {
             wards.clear();
+            #[cfg(feature = "drill")]
+            crate::drill::successor();
             let (inheritance, control) = ward.into_inheritance();
             let mut keep = vec![
                 libc::STDERR_FILENO,
@@ -332,13 +340,9 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
                 process::exit_now(1);
             }
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            process::exit_now(job::take_over(
-                inheritance,
-                &setup.settings.terms,
-                &setup.host,
-                &broker,
-                &launcher,
-            ));
+            process::run_to_end(|| {
+                job::take_over(inheritance, &setup.settings.terms, &setup.host, &broker, &launcher)
+            });
         }
         Ok(ForkResult::Parent { child }) => {
             ward.worker = Some(child);

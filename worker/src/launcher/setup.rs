@@ -93,7 +93,10 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     if over_tcp {
         tcp_clients::prove()?;
     }
-    settings.terms.install(filter::filter(&settings.way, over_tcp))?;
+    let filter = filter::filter(&settings.way, over_tcp);
+    #[cfg(feature = "drill")]
+    let filter = crate::drill::altered(filter, "launcher");
+    settings.terms.install(filter)?;
     Ok(Setup { authority, policy, settings, device, host, broker, missing })
 }
 

@@ -75,6 +75,10 @@ impl Asleep {
             self.reap()?;
             // an order that makes no sense wakes nobody, and the broker that sent it is told nothing
             let order = broker.order().unwrap_or(None);
+            #[cfg(feature = "drill")]
+            if order.is_some() {
+                crate::drill::reached(crate::drill::Role::Asleep);
+            }
             match order {
                 Some(Order::Wake) => return Ok(Waker::Daemon),
                 Some(Order::Restore { ticket, client }) if self.may(ticket, &client, judge, broker) => {

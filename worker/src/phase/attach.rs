@@ -167,6 +167,8 @@ fn decide_and_seize(
     broker: &Broker,
 ) -> Result<Seized> {
     let mut seen = facts::target(pid, directory)?;
+    #[cfg(feature = "drill")]
+    crate::drill::reached(crate::drill::Role::Attaching);
     let hashed = if judge.needs_hash(peer, &seen) { Hashed::of(directory) } else { None };
     seen.sha256 = hashed.and_then(|hashed| hashed.sha256(directory));
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });

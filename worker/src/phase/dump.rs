@@ -250,6 +250,8 @@ fn fill<'a, M: Iterator<Item = &'a &'a Mapping>>(
                 object: format!("at {:#x} of process {}", piece.address, attached.facts.pid),
                 cause: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
             })?;
+            #[cfg(feature = "drill")]
+            crate::drill::reached(crate::drill::Role::Dumping);
             buffer
                 .commit(piece.address, length)
                 .map_err(|error| Error::Storage { pid: attached.facts.pid, cause: error.to_string() })?;

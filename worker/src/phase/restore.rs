@@ -228,6 +228,8 @@ fn put_back_behind(
             let Some(entry) = index.frames().get(number as usize) else { break };
             let memory =
                 image.read_frame(number, &mut buffer).map_err(|cause| Error::unreadable(pid, cause))?;
+            #[cfg(feature = "drill")]
+            crate::drill::reached(crate::drill::Role::Restoring);
             for (address, piece) in index.pieces(number, memory) {
                 settle(guarded.copy(address, piece), pid)?;
             }

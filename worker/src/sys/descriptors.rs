@@ -22,6 +22,15 @@ fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
+/// Another descriptor for what is open at this number.
+#[cfg(feature = "drill")]
+pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes numbers only
+    let duplicate = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) })?;
+    // SAFETY: it was just made for us
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
 /// Takes over a descriptor that this process was started with.
 pub(crate) fn inherited(number: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: takes a number only

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Forks; only ever called while this process has one thread.
 pub(crate) fn fork_single_threaded() -> Result<ForkResult, Errno> {
@@ -10,16 +11,32 @@ pub(crate) fn fork_single_threaded() -> Result<ForkResult, Errno> {
     unsafe { fork() }
 }
 
+/// Exit status of a worker that met a fault of its own: it is as good as killed.
+pub(crate) const PANICKED: i32 = 101;
+
 /// The next child that has ended, and whether it did so by itself: by whatever signal else, real-time ones
-/// too.
+/// too, or by a fault of its own.
 pub(crate) fn next_end() -> Result<Option<(Pid, bool)>, Errno> {
     let mut status = 0;
     // SAFETY: the kernel writes the status
     match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
         Ok(0) | Err(Errno::ECHILD) => Ok(None),
-        Ok(pid) => Ok(Some((Pid::from_raw(pid), libc::WIFEXITED(status)))),
+        Ok(pid) => {
+            #[cfg(feature = "drill")]
+            crate::drill::ended(Pid::from_raw(pid), status);
+            let by_itself = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) != PANICKED;
+            Ok(Some((Pid::from_raw(pid), by_itself)))
+        }
         Err(cause) => Err(cause),
     }
+}
+
+/// Does the work of a forked process and ends that with the status that it gives, or with [`PANICKED`]: a fault must not
+/// unwind into what was inherited from the parent. Its message is on standard error by then.
+pub(crate) fn run_to_end(work: impl FnOnce() -> i32) -> ! {
+    // whatever a fault leaves half done is gone with this process, or left to a successor
+    let status = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
+    exit_now(status)
 }
 
 /// Ends this process at once, without running anything that was inherited from its parent.

@@ -1,0 +1,7 @@
+//! `memcr-worker` with an attacker in it; see the module `drill` of the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    memcr_worker::launcher::run()
+}

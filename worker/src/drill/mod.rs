@@ -1,0 +1,29 @@
+//! Test builds only: an attacker at the points where a target's bytes, an image's, or the broker's could have taken over
+//! the launcher or a worker. What he does is in the crate `memcr-drill`; here is what takes part in the protocols.
+
+mod deposits;
+
+pub(crate) use memcr_drill::{Role, begin, know, next_sleep, successor};
+
+use memcr_filter::Filter;
+use nix::unistd::Pid;
+
+/// Does what is ordered for this point.
+pub(crate) fn reached(role: Role) {
+    role.reached(deposits::attempt);
+}
+
+/// A filter without the entries that it is to lack.
+pub(crate) fn altered(filter: Filter, name: &str) -> Filter {
+    Role::removed(name).into_iter().fold(filter, Filter::without)
+}
+
+/// Tells how a worker ended, which the launcher knows alone.
+pub(crate) fn ended(worker: Pid, status: i32) {
+    let how = if libc::WIFSIGNALED(status) {
+        format!("signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("status {}", libc::WEXITSTATUS(status))
+    };
+    memcr_drill::say(&format!("worker {worker} ended with {how}"));
+}
