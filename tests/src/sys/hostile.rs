@@ -143,8 +143,23 @@ pub fn meddle_with_sockets(act: impl Fn(i32) -> bool) -> &'static AtomicU32 {
 
 /// Puts a copy of a descriptor in the place of another one; whether that worked.
 pub fn replace_descriptor(by: &impl AsFd, number: i32) -> bool {
+    copy_descriptor(by.as_fd().as_raw_fd(), number)
+}
+
+/// Inode of a descriptor that may be closed any moment; 0 then.
+pub fn inode_of(number: i32) -> u64 {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the kernel writes to a struct stat, all bytes of which are zero before
+    unsafe {
+        libc::fstat(number, status.as_mut_ptr());
+        status.assume_init().st_ino
+    }
+}
+
+/// The same for one that may be closed any moment.
+pub fn copy_descriptor(from: i32, to: i32) -> bool {
     // SAFETY: takes numbers only; nobody here relies on what the other one was
-    unsafe { libc::dup2(by.as_fd().as_raw_fd(), number) == number }
+    unsafe { libc::dup2(from, to) == to }
 }
 
 fn is_socket_of_packets(number: i32) -> bool {

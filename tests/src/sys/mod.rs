@@ -11,7 +11,7 @@ mod waits;
 
 pub use calls::entered_call;
 pub use hostile::{
-    hop_for_ever, meddle_with_sockets, name_memory, replace_descriptor,
+    copy_descriptor, hop_for_ever, inode_of, meddle_with_sockets, name_memory, replace_descriptor,
     wait_for_a_notification_that_is_never_answered,
 };
 pub use memory::Region;

@@ -80,6 +80,12 @@ pub(crate) const TABLE: &[Entry] = &[
         "events for the broker, deposits for the launcher, orders for the parasite, who a client is",
     ),
     allow(call!(SYS_recvmsg), "orders of the broker, answers of the parasite, who a client over TCP is"),
+    allow_if(
+        call!(SYS_shutdown),
+        "",
+        &[Is(1, bits(libc::SHUT_RDWR))],
+        "telling the parasite to leave, whoever else holds the other end; so the launcher tells workers that the broker is gone",
+    ),
     socket_option!(libc::SO_TYPE, "SO_TYPE", "whether the socket that comes with a restore is a stream"),
     socket_option!(libc::SO_PEERCRED, "SO_PEERCRED", "who is at its other end"),
     socket_option!(SO_PEERGROUPS, "SO_PEERGROUPS", "in which groups"),

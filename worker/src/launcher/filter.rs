@@ -111,12 +111,6 @@ const TABLE: &[Entry] = &[
         "the deposit socket",
     ),
     allow_if(
-        call!(SYS_shutdown),
-        "",
-        &[Is(1, bits(libc::SHUT_RDWR))],
-        "telling workers that the broker is gone, whoever else holds its end",
-    ),
-    allow_if(
         call!(SYS_signalfd4),
         "",
         &[Is(0, u32::MAX), Is(3, bits(libc::SFD_NONBLOCK | libc::SFD_CLOEXEC))],

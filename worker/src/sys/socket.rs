@@ -1,7 +1,9 @@
 //! Packets with file descriptors, and who is at the other end of a socket (unix(7), socket(7)).
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, getpeername, socket};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, getpeername, shutdown, socket,
+};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt, sockopt::PeerCredentials};
 use std::io::IoSlice;
@@ -34,6 +36,13 @@ fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd], flags: MsgF
     let control = if descriptors.is_empty() { &[] } else { rights.as_slice() };
     let flags = flags | MsgFlags::MSG_NOSIGNAL;
     sendmsg::<()>(socket.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
+}
+
+/// Ends all talk at a socket: who is at the other end reads what is there and then the end, and can send nothing more,
+/// even if somebody else holds this end too.
+pub(crate) fn hang_up(socket: &OwnedFd) {
+    // fails only if the other end is closed
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
 }
 
 /// Sends one packet unless the other end is behind with reading.

@@ -98,9 +98,14 @@ impl Mapping {
         self.name != "[heap]"
     }
 
-    /// Whether it will not grow into the memory below it, as stacks do, and is below the kernel's addresses.
+    /// Whether it will not grow into the memory below it, as stacks do.
     pub(crate) fn leaves_room_below(&self) -> bool {
-        !self.is_main_stack() && !self.flags.contains(b"gd") && self.name != "[vsyscall]"
+        !self.is_main_stack() && !self.flags.contains(b"gd")
+    }
+
+    /// Whether the memory below it is the program's: only the kernel's page is among the kernel's addresses.
+    pub(crate) fn leaves_room_before_kernel(&self) -> bool {
+        self.name != "[vsyscall]"
     }
 
     /// Whether code runs there.
@@ -233,17 +238,19 @@ fn parse_field(text: &str, mapping: &mut Mapping) {
     }
 }
 
+/// Mappings of a text, as [`read`] reads a file.
+#[cfg(test)]
+pub(crate) fn parse(text: &str) -> Vec<Mapping> {
+    let mut mappings = Vec::new();
+    for line in text.lines() {
+        parse_line(line.as_bytes(), &mut mappings).unwrap();
+    }
+    mappings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parse(text: &str) -> Vec<Mapping> {
-        let mut mappings = Vec::new();
-        for line in text.lines() {
-            parse_line(line.as_bytes(), &mut mappings).unwrap();
-        }
-        mappings
-    }
 
     fn anonymous(flags: &str) -> String {
         format!("7f00-7f01 rw-p 00000000 00:00 0 \nAnonymous:  4 kB\nSwap: 0 kB\nVmFlags: rd wr {flags}\n")

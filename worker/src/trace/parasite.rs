@@ -306,7 +306,9 @@ impl Parasite {
     /// Lets it do what it does when this process dies: close what it opened, its socket last. Behind its last
     /// call it is stopped, since the way home by itself would forget the kernel's restart block (kernel fact 22).
     fn let_leave(&mut self, tracees: &mut Tracees) -> Result<()> {
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            socket::hang_up(&socket);
+        }
         for _ in 0..CALLS {
             if self.puppet.next_call(tracees)?.is_farewell() {
                 return Ok(());

@@ -12,6 +12,9 @@ const STACK_LENGTH: u64 = 16 * 1024;
 /// Room for the signal frame that leads home: the vector state and some more.
 const FRAME_LENGTH: u64 = crate::arch::VECTOR_LIMIT as u64 + 4096;
 
+/// Bytes that a gap must have to spare whose neighbours may grow into it.
+const FAR: u64 = 64 << 20;
+
 /// The parasite's memory: code, then what it reads and writes. All in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -32,13 +35,26 @@ impl Place {
         place.length = (place.stack_end_offset() + code_length).next_multiple_of(page_size);
         // a page is left free on both sides, so that the kernel joins it with no neighbour
         let needed = place.length + 2 * page_size;
-        let gaps = mappings.windows(2).rev().filter_map(|pair| match pair {
-            [below, above] if below.leaves_room_above() && above.leaves_room_below() => {
-                above.start.checked_sub(below.end).filter(|gap| *gap >= needed).map(|_| above.start)
+        let gap = |pair: &[Mapping]| match pair {
+            [below, above] if above.leaves_room_before_kernel() => {
+                let length = above.start.checked_sub(below.end).filter(|gap| *gap >= needed)?;
+                Some((above.start, length, below.leaves_room_above() && above.leaves_room_below()))
             }
             _ => None,
-        });
-        place.address = gaps.into_iter().next()? - page_size - place.length;
+        };
+        let quiet = mappings.windows(2).rev().filter_map(gap).find(|&(_, _, is_quiet)| is_quiet);
+        let end = match quiet {
+            Some((end, _, _)) => end - page_size,
+            // between a heap and a stack that may grow, halfway in the widest gap: neither comes as far in the moment
+            // that a dead worker's successor needs
+            None => {
+                let (end, length, _) =
+                    mappings.windows(2).filter_map(gap).max_by_key(|&(_, length, _)| length)?;
+                let spare = length.checked_sub(place.length).filter(|spare| *spare >= FAR)?;
+                end - (spare / 2).next_multiple_of(page_size)
+            }
+        };
+        place.address = end - place.length;
         Some(place)
     }
 
@@ -87,4 +103,44 @@ pub(crate) fn is_ours(tid: Pid, (address, length): (u64, u64), mappings: &[Mappi
     let mut bytes = vec![0; BLOB.len().min(usize::try_from(mapping.length()).unwrap_or(0))];
     let read = read_remote(tid, address, &mut bytes).unwrap_or(0);
     read == bytes.len() && bytes.iter().zip(BLOB).all(|(&there, &ours)| there == ours || there == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::mappings::parse;
+
+    const PAGE: u64 = 4096;
+
+    fn find(text: &str) -> Option<u64> {
+        Place::find(&parse(text), PAGE).map(|place| place.address)
+    }
+
+    #[test]
+    fn a_gap_is_taken_into_which_nothing_grows() {
+        let place = find(
+            "1000-2000 r-xp 0 00:00 0 \n100000-200000 r--p 0 00:00 0 \n200000-300000 rw-p 0 00:00 0 [heap]\n\
+             7f0000000000-7f0000001000 rw-p 0 00:00 0 \n",
+        );
+        assert!(place.is_some_and(|address| (0x3000..0xff000).contains(&address)), "{place:x?}");
+    }
+
+    #[test]
+    fn between_what_may_grow_it_keeps_far_from_both() {
+        let place = find(
+            "400000-500000 r-xp 0 00:00 0 \n500000-600000 rw-p 0 00:00 0 [heap]\n\
+             7ffffffde000-7ffffffff000 rw-p 0 00:00 0 [stack]\n\
+             ffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]\n",
+        );
+        let address = place.unwrap();
+        assert!(address > 0x60_0000 + FAR / 2 && address < 0x7fff_fffd_e000 - FAR / 2, "{address:x}");
+        assert_eq!(address % PAGE, 0);
+    }
+
+    #[test]
+    fn without_room_there_is_none() {
+        let text = "400000-500000 rw-p 0 00:00 0 [heap]\n1000000-1001000 rw-p 0 00:00 0 [stack]\n";
+        assert_eq!(find(text), None);
+        assert_eq!(find("400000-500000 r-xp 0 00:00 0 \n501000-502000 r--p 0 00:00 0 \n"), None);
+    }
 }

@@ -199,8 +199,7 @@ impl Puppet {
 
     /// Whether the stopped thread was waiting in this system call, and will begin it anew.
     pub(crate) fn is_interrupted_in(&self, call: i64, tracees: &Tracees) -> Result<bool> {
-        let registers = self.registers(tracees)?;
-        Ok(registers.is_in_system_call() && registers.entered_call().0 == call && registers.result() < 0)
+        Ok(self.registers(tracees)?.is_interrupted_in(&[call]))
     }
 
     /// Only what can't be blocked gets here: a stop signal is kept for later; a fault is ours.

@@ -189,11 +189,25 @@ impl Tracees {
         self.tids().into_iter().any(|tid| of_thread(tid) == Some(inode))
     }
 
-    /// Lets threads run that are stopped in this range of code, until none is.
+    /// Lets threads run that are stopped in the code of an orphaned parasite, until none is. What one of them waits for
+    /// at its socket will never come, and it isn't told so if an accomplice holds the other end: the wait ends as if it
+    /// were closed.
     pub(crate) fn let_home_from(&mut self, (start, length): (u64, u64)) -> Result<()> {
         let is_inside = |registers: &Registers| registers.instruction_pointer().wrapping_sub(start) < length;
-        while !self.let_home(LOOK * 100, is_inside)? {}
-        Ok(())
+        loop {
+            for (&tid, thread) in &mut self.threads {
+                let registers = &mut thread.registers;
+                if is_inside(registers)
+                    && registers.is_interrupted_in(&[libc::SYS_recvmsg, libc::SYS_sendmsg])
+                {
+                    registers.end_system_call(0);
+                    set_registers(tid, registers)?;
+                }
+            }
+            if self.let_home(LOOK, is_inside)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets threads run that work for a worker that has died, until none does or the time is over; whether

@@ -121,6 +121,18 @@ impl Registers {
         self.is_in_system_call() && self.result() == -i64::from(libc::EINTR)
     }
 
+    /// Whether the thread was waiting in one of these calls, and is to begin it anew.
+    pub(crate) fn is_interrupted_in(&self, calls: &[i64]) -> bool {
+        let (call, _) = self.entered_call();
+        self.is_in_system_call() && self.result() < 0 && calls.contains(&call)
+    }
+
+    /// Makes the interrupted call return this, and not begin anew.
+    pub(crate) fn end_system_call(&mut self, result: i64) {
+        self.0.rax = result as u64;
+        self.0.orig_rax = u64::MAX;
+    }
+
     /// Goes back to the system call instruction with the original number (kernel fact 34).
     pub(crate) fn repeat_system_call(&mut self) {
         self.0.rax = self.0.orig_rax;
