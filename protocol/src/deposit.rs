@@ -17,11 +17,11 @@ pub struct KeyBytes(pub [u8; 32]);
 /// What a worker leaves with the launcher, in this order.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deposit {
-    /// An image file is about to be created under this name in the job's image directory; the launcher
-    /// removes it when the worker has ended, if it is there and its own user's.
+    /// The image file is about to be created in the job's image directory, under the name of this target's image; the
+    /// launcher, which knows that name, removes it when the worker has ended, if it is there and its own user's.
     Image {
-        /// File name.
-        name: String,
+        /// Part of the name, if the usual one is taken by somebody else.
+        random: Option<u64>,
     },
     /// The target holds something of ours, or is about to; a successor must remove it.
     Debris(Debris),

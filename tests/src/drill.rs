@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 /// What came of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// The kernel killed the role for a system call that it may not make.
     Killed,
-    /// The call gave an error.
-    Refused,
+    /// The call gave this error number.
+    Refused(i32),
     /// It worked.
     Worked,
 }
@@ -33,17 +33,17 @@ pub enum Fate {
 /// process is in the way.
 #[derive(Debug)]
 pub struct Bait {
-    scratch: Scratch,
+    _scratch: Scratch,
     secret: PathBuf,
     place: PathBuf,
     tcp: TcpListener,
     named: UnixListener,
     hidden: UnixListener,
     hidden_name: String,
-    /// A process.
-    pub victim: Target,
-    /// Another sleeper's image, if there is one.
-    pub image: PathBuf,
+    /// A process of the daemon's user.
+    victim: Target,
+    /// A process that sleeps meanwhile.
+    other: Target,
 }
 
 const SECRET: &str = "nobody shall read this";
@@ -67,12 +67,39 @@ impl Bait {
             listener.set_nonblocking(true).expect("a socket that doesn't wait");
         }
         let victim = Target::start(&cast().daemon, "sample-memory", &["1"]);
-        let image = place.join("none");
-        Self { scratch, secret, place, tcp, named, hidden, hidden_name, victim, image }
+        let other = Target::start(&cast().target, "sample-memory", &["1"]);
+        Self { _scratch: scratch, secret, place, tcp, named, hidden, hidden_name, victim, other }
+    }
+
+    /// Starts a test build with these orders, and puts the other process to sleep: the first sleep of this daemon.
+    pub fn daemon(&self, orders: &str) -> Daemon {
+        let setup = Setup::new();
+        let image = setup.scratch().path().join(format!("images/pages-{}.img", self.other.pid()));
+        let daemon =
+            setup.drill(&format!("{}fact image {}\n{orders}", self.facts(), image.display())).start();
+        daemon.put_to_sleep(&self.other);
+        assert!(image.exists(), "{} is not where the image is", image.display());
+        daemon
+    }
+
+    /// Wakes the other process, if somebody must, and asserts that it is what it was.
+    #[track_caller]
+    pub fn wake_other(&mut self, daemon: &Daemon, is_served: bool) {
+        if is_served {
+            daemon.client().restore(self.other.pid()).expect_status(0);
+        }
+        self.assert_other_awake();
+    }
+
+    /// Asserts that the other process wakes and is what it was.
+    #[track_caller]
+    pub fn assert_other_awake(&mut self) {
+        self.other.wait_until_awake();
+        self.other.assert_intact();
     }
 
     /// What the attacker knows of it.
-    pub fn facts(&self) -> String {
+    fn facts(&self) -> String {
         let port = self.tcp.local_addr().expect("it is bound").port();
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.victim.pid())).expect("its maps");
         let writable = maps.lines().find(|line| line.contains(" rw-p ")).expect("writable memory");
@@ -80,13 +107,12 @@ impl Bait {
         let address = u64::from_str_radix(start, 16).expect("a number");
         format!(
             "fact secret {}\nfact place {}\nfact port {port}\nfact socket {}\nfact abstract {}\nfact victim {}\n\
-             fact address {address}\nfact image {}\n",
+             fact address {address}\n",
             self.secret.display(),
             self.place.display(),
             self.place.join("socket").display(),
             self.hidden_name,
             self.victim.pid(),
-            self.image.display(),
         )
     }
 
@@ -124,11 +150,6 @@ impl Bait {
         );
         self.victim.assert_intact();
     }
-
-    /// Its directory.
-    pub fn scratch(&self) -> &Scratch {
-        &self.scratch
-    }
 }
 
 fn give(path: &Path, user: &User) {
@@ -136,25 +157,24 @@ fn give(path: &Path, user: &User) {
     crate::scratch::set_mode(path, 0o600);
 }
 
-/// What came of each attempt of `role`, in order, as the log of a daemon tells; a worker's death is in it, that of others is
-/// not.
+/// What came of each attempt of `role`, in order, as the log of a daemon tells. A worker's death is in it; a broker or a
+/// launcher that says nothing more after an attempt is taken for killed, for the caller to look.
 pub fn fates(log: &str, role: Role) -> Vec<(String, Fate)> {
     let mut fates: Vec<(String, Option<Fate>)> = Vec::new();
     for line in log.lines().filter_map(|line| line.strip_prefix(MARK)) {
         let words: Vec<_> = line.split_whitespace().collect();
-        let last = fates.last_mut();
-        match (words.as_slice(), last) {
+        match (words.as_slice(), fates.last_mut()) {
             ([by, "tries", name], _) if *by == role.name() => fates.push(((*name).to_owned(), None)),
             ([by, "worked:", name], Some((tried, fate))) if *by == role.name() && tried == name => {
                 *fate = Some(Fate::Worked);
             }
-            ([by, "refused:", name, ..], Some((tried, fate)))
+            ([by, "refused:", name, .., number], Some((tried, fate)))
                 if *by == role.name() && name.trim_end_matches(':') == tried =>
             {
-                *fate = Some(Fate::Refused);
+                *fate = Some(Fate::Refused(number.parse().expect("an error number")));
             }
             (["worker", _, "ended", "with", "signal", "31"], Some((_, fate @ None))) => {
-                *fate = Some(Fate::Killed)
+                *fate = Some(Fate::Killed);
             }
             _ => {}
         }
@@ -162,15 +182,11 @@ pub fn fates(log: &str, role: Role) -> Vec<(String, Fate)> {
     fates.into_iter().map(|(name, fate)| (name, fate.unwrap_or(Fate::Killed))).collect()
 }
 
-/// Orders for a role to try one thing after the other, each in a sleep of its own.
-pub fn one_by_one(role: Role, names: &[&str]) -> String {
-    let line = |(index, name): (usize, &&str)| format!("{}@{} try {name}\n", role.name(), index + 1);
+/// Orders for a role of workers to try one thing after the other, each in a sleep of its own, the first of which is that
+/// with this number.
+pub fn one_by_one(role: Role, names: &[&str], first: usize) -> String {
+    let line = |(index, name): (usize, &&str)| format!("{}@{} try {name}\n", role.name(), index + first);
     names.iter().enumerate().map(line).collect()
-}
-
-/// A running test build.
-pub fn start(orders: &str, bait: &Bait) -> Daemon {
-    Setup::new().drill(&format!("{}{orders}", bait.facts())).start()
 }
 
 /// Processes whose parents end become children of this one, so that it learns how they ended.

@@ -29,6 +29,9 @@ impl Server {
     /// Does what is ordered for this point; `id` is the client whose bytes were parsed.
     pub(super) fn drill(&mut self, id: u64) {
         memcr_drill::know("launcher", &self.launcher_pid.to_string());
+        if let Some(worker) = self.sleepers.values().find_map(|sleeper| sleeper.worker) {
+            memcr_drill::know_first("worker", &worker.to_string());
+        }
         Role::Broker.reached(|name| match name {
             "find-process-for-nobody" => Some(self.find_process()),
             _ => name.strip_prefix("forge-job-for-").map(|whom| self.forge(id, whom)),

@@ -32,6 +32,7 @@ pub(crate) const ALL: &[Attempt] = &[
     Attempt { name: "list-directory", run: list_directory },
     Attempt { name: "open-memory-of-process", run: || open_memory(number("victim")) },
     Attempt { name: "open-memory-of-launcher", run: || open_memory(number("launcher")) },
+    Attempt { name: "open-memory-of-other-worker", run: || open_memory(number("worker")) },
     Attempt { name: "open-descriptor-of-launcher", run: open_descriptor },
     Attempt { name: "open-by-handle", run: open_by_handle },
     Attempt { name: "change-directory", run: || on_path(&fact("place"), |path| call!(SYS_chdir, path)) },

@@ -21,7 +21,7 @@ mod rights;
 mod roles;
 mod sys;
 
-pub use orders::{begin, fact, know};
+pub use orders::{begin, fact, know, know_first};
 pub use roles::{Role, next_sleep, successor};
 
 use std::fmt::{self, Display, Formatter};

@@ -63,6 +63,11 @@ pub fn know(name: &str, value: &str) {
     facts().insert(name.to_owned(), value.to_owned());
 }
 
+/// The same unless something is known under this name.
+pub fn know_first(name: &str, value: &str) {
+    facts().entry(name.to_owned()).or_insert_with(|| value.to_owned());
+}
+
 /// A fact; empty if it isn't known.
 #[must_use]
 pub fn fact(name: &str) -> String {

@@ -6,6 +6,7 @@ use crate::{Attempt, Outcome};
 /// All of them.
 pub(crate) const ALL: &[Attempt] = &[
     Attempt { name: "gain-capabilities", run: gain_capabilities },
+    Attempt { name: "use-own-capability", run: use_own },
     Attempt { name: "gain-ambient-capability", run: gain_ambient },
     Attempt { name: "become-root", run: || call!(SYS_setresuid, 0, 0, 0).map(drop) },
     Attempt { name: "become-group-of-root", run: || call!(SYS_setresgid, 0, 0, 0).map(drop) },
@@ -27,6 +28,13 @@ fn gain_capabilities() -> Outcome {
     // _LINUX_CAPABILITY_VERSION_3, this process
     let header = [0x2008_0522_u32, 0];
     let data = [u32::MAX, u32::MAX, 0, 0x1ff, 0x1ff, 0];
+    call!(SYS_capset, header.as_ptr(), data.as_ptr()).map(drop)
+}
+
+/// CAP_SYS_PTRACE, permitted and in effect, as a launcher's child does to attach.
+fn use_own() -> Outcome {
+    let header = [0x2008_0522_u32, 0];
+    let data = [1_u32 << 19, 1 << 19, 0, 0, 0, 0];
     call!(SYS_capset, header.as_ptr(), data.as_ptr()).map(drop)
 }
 

@@ -16,7 +16,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(super) fn attempt(name: &str) -> Option<Outcome> {
     match name {
         "ask-launcher-for-descriptors" => Some(ask_for_descriptors()),
-        "claim-image-of-another" => Some(claim_image()),
         "confuse-launcher" => Some(confuse()),
         _ => None,
     }
@@ -58,13 +57,6 @@ fn ask_for_descriptors() -> Outcome {
             return Ok(());
         }
     }
-}
-
-/// Has the launcher remove the image of another sleeper at our end.
-fn claim_image() -> Outcome {
-    let path = fact("image");
-    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    leave(&Deposit::Image { name }, &[])
 }
 
 /// Says what is no deposit.

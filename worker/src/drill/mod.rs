@@ -3,7 +3,7 @@
 
 mod deposits;
 
-pub(crate) use memcr_drill::{Role, begin, know, next_sleep, successor};
+pub(crate) use memcr_drill::{Role, begin, know, know_first, next_sleep, successor};
 
 use memcr_filter::Filter;
 use nix::unistd::Pid;

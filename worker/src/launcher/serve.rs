@@ -246,6 +246,8 @@ fn start(
             process::run_to_end(|| job::sleep(request, &judge, &setup.host, &broker, &launcher));
         }
         Ok(ForkResult::Parent { child }) => {
+            #[cfg(feature = "drill")]
+            crate::drill::know_first("worker", &child.to_string());
             wards.push(Ward::new(ticket, child, ours, control, target, directory));
             report(jobs, &LauncherReport::Started { ticket, worker: child.as_raw() });
         }

@@ -4,6 +4,7 @@ use crate::image::Key;
 use crate::phase::image_file;
 use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
+use crate::target::facts;
 use memcr_protocol::deposit::{Debris, Deposit, Word};
 use memcr_protocol::frame::{self, Message as _};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -29,7 +30,10 @@ pub(super) struct Ward {
     pub(super) control: OwnedFd,
     /// The target's pidfd.
     target: OwnedFd,
+    /// The target; none if it had ended before its worker began.
+    pid: Option<Pid>,
     directory: OwnedFd,
+    /// Name of its image.
     image: Option<String>,
     debris: Option<Debris>,
     sleep: Option<Bequest>,
@@ -83,6 +87,7 @@ impl Ward {
             again_at: None,
             deposits: Some(deposits),
             control,
+            pid: facts::pid_of(target.as_fd()).ok(),
             target,
             directory,
             image: None,
@@ -122,7 +127,8 @@ impl Ward {
 
     fn keep(&mut self, deposit: Deposit, descriptors: Vec<OwnedFd>) {
         match deposit {
-            Deposit::Image { name } => self.image = Some(name),
+            // never a name that the worker chose: it may be in the hands of an attacker
+            Deposit::Image { random } => self.image = self.pid.map(|pid| image_file::name(pid, random)),
             Deposit::Debris(debris) => self.debris = Some(debris),
             Deposit::ExitKill => self.exit_kill = true,
             Deposit::Restored => {

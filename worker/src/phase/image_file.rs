@@ -11,20 +11,26 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 
-/// Creates `pages-PID.img` in the directory, for this user only. The launcher knows the name before.
+/// Name of the image of a process: `pages-PID.img`, or with a random number if a stranger has taken that.
+pub(crate) fn name(pid: Pid, random: Option<u64>) -> String {
+    random.map_or_else(|| format!("pages-{pid}.img"), |random| format!("pages-{pid}-{random:016x}.img"))
+}
+
+/// Creates the image of a process in the directory, for this user only. The launcher knows its name before.
 ///
 /// A file of that name that is a stranger's is left alone and another name is taken; one of ours is
 /// the debris of a daemon that died, since a process that sleeps is not put to sleep again.
 pub(super) fn create(directory: BorrowedFd<'_>, pid: Pid, launcher: &Launcher) -> Result<File> {
-    let mut name = format!("pages-{pid}.img");
+    let usual = name(pid, None);
     let storage = |cause: Errno| Error::Storage { pid: pid.as_raw(), cause: cause.desc().into() };
-    if is_ours(directory, &name) {
-        unlinkat(directory, name.as_str(), UnlinkatFlags::NoRemoveDir).map_err(storage)?;
-    } else if exists(directory, &name) {
-        name = format!("pages-{pid}-{:016x}.img", random()?);
+    let mut random = None;
+    if is_ours(directory, &usual) {
+        unlinkat(directory, usual.as_str(), UnlinkatFlags::NoRemoveDir).map_err(storage)?;
+    } else if exists(directory, &usual) {
+        random = Some(random_number()?);
     }
-    launcher.leave(&Deposit::Image { name: name.clone() }, &[])?;
-    create_new(directory, &name).map_err(storage)
+    launcher.leave(&Deposit::Image { random }, &[])?;
+    create_new(directory, &name(pid, random)).map_err(storage)
 }
 
 fn create_new(directory: BorrowedFd<'_>, name: &str) -> std::result::Result<File, Errno> {
@@ -41,7 +47,7 @@ fn exists(directory: BorrowedFd<'_>, name: &str) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
-fn random() -> Result<u64> {
+fn random_number() -> Result<u64> {
     let mut bytes = [0; 8];
     SystemRandom::new()
         .fill(&mut bytes)
@@ -49,11 +55,9 @@ fn random() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Removes an image, if there is one of that name that is ours. The name comes from a worker: nothing but
-/// the name of an image is taken for one.
+/// Removes an image, if there is one of that name that is ours.
 pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str) {
-    let is_image = name.starts_with("pages-") && name.ends_with(".img") && !name.contains('/');
-    if is_image && is_ours(directory, name) {
+    if is_ours(directory, name) {
         // the directory may have become read-only meanwhile; the file is of no use to anybody
         let _ = unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
     }
