@@ -161,8 +161,13 @@ fn give(path: &Path, user: &User) {
 /// launcher that says nothing more after an attempt is taken for killed, for the caller to look.
 pub fn fates(log: &str, role: Role) -> Vec<(String, Fate)> {
     let mut fates: Vec<(String, Option<Fate>)> = Vec::new();
-    for line in log.lines().filter_map(|line| line.strip_prefix(MARK)) {
-        let words: Vec<_> = line.split_whitespace().collect();
+    for line in log.lines() {
+        if line.contains("\"event\":\"worker-forbidden-call\"") {
+            if let Some((_, fate @ None)) = fates.last_mut() {
+                *fate = Some(Fate::Killed);
+            }
+        }
+        let words: Vec<_> = line.strip_prefix(MARK).unwrap_or_default().split_whitespace().collect();
         match (words.as_slice(), fates.last_mut()) {
             ([by, "tries", name], _) if *by == role.name() => fates.push(((*name).to_owned(), None)),
             ([by, "worked:", name], Some((tried, fate))) if *by == role.name() && tried == name => {
@@ -172,9 +177,6 @@ pub fn fates(log: &str, role: Role) -> Vec<(String, Fate)> {
                 if *by == role.name() && name.trim_end_matches(':') == tried =>
             {
                 *fate = Some(Fate::Refused(number.parse().expect("an error number")));
-            }
-            (["worker", _, "ended", "with", "signal", "31"], Some((_, fate @ None))) => {
-                *fate = Some(Fate::Killed);
             }
             _ => {}
         }

@@ -66,6 +66,9 @@ pub(crate) enum Error {
     /// The system can't do it.
     #[error("{0}")]
     Unsupported(String),
+    /// A mistake of ours, found by a panic.
+    #[error("{0} met a fault of its own; the log of the daemon has more. Please report it")]
+    Fault(&'static str),
     /// Another part of memcr broke an agreement.
     #[error("{0}")]
     Protocol(String),
@@ -117,7 +120,7 @@ impl Error {
         match self {
             Self::Unsettled(error) => error.code(),
             Self::System { cause: Errno::ESRCH, .. } | Self::NoSuchProcess { .. } => Code::NoSuchProcess,
-            Self::System { .. } | Self::NotReadYet { .. } => Code::Internal,
+            Self::System { .. } | Self::NotReadYet { .. } | Self::Fault(_) => Code::Internal,
             Self::Denied { .. } => Code::Denied,
             Self::OverLimit { .. } => Code::Limit,
             Self::Refused { .. } => Code::TargetRefused,

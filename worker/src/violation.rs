@@ -1,10 +1,12 @@
-//! What a broker does that no broker of ours does is put on record by the privileged side itself: a captured one
-//! can leave its own audit records out, but what is written here it can neither see nor stop.
+//! What a broker does that no broker of ours does, and ends of our own processes that no good one has, are put on record
+//! by the privileged side itself: a captured broker can leave its own audit records out, but what is written here it can
+//! neither see nor stop.
 //!
 //! A record is one line of JSON in one write to standard error; doc/audit.md has its members.
 
 use crate::sys::poll;
 use nix::poll::{PollFd, PollFlags};
+use nix::unistd::Pid;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -35,13 +37,49 @@ pub(crate) enum Witness {
     Worker,
 }
 
+/// Whose fault it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Role {
+    /// The launcher's.
+    Launcher,
+    /// A worker's.
+    Worker,
+}
+
 /// Puts a violation on record: the job or order that it was, if that could be made out, and what was wrong.
 pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
     if RECORDS.fetch_add(1, Ordering::Relaxed) >= MAX_RECORDS {
         return;
     }
-    let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let line = line(witness, &time, std::process::id(), job, message);
+    let event = match witness {
+        Witness::Launcher => "launcher-violation",
+        Witness::Worker => "worker-violation",
+    };
+    let job = format!("\"job\":{},", job.map_or_else(|| "null".into(), quoted));
+    write(&line(event, &now(), std::process::id(), &job, message));
+}
+
+/// Puts the end of a process by a fault of its own on record. Each takes a request, which is on record too.
+pub(crate) fn record_fault(role: Role, pid: Pid, message: &str) {
+    let event = match role {
+        Role::Launcher => "launcher-fault",
+        Role::Worker => "worker-fault",
+    };
+    write(&line(event, &now(), pid.as_raw().unsigned_abs(), "", message));
+}
+
+/// Puts it on record that a worker was killed for a system call that it may not make.
+pub(crate) fn record_forbidden_call(worker: Pid) {
+    let message = "it was killed for a system call that it may not make: it was in strange hands, or has a grave fault. \
+                   The kernel's log tells which call, where the kernel's audit is there";
+    write(&line("worker-forbidden-call", &now(), worker.as_raw().unsigned_abs(), "", message));
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_micros(SystemTime::now()).to_string()
+}
+
+fn write(line: &str) {
     let mut standard_error = std::io::stderr();
     let mut ready = [PollFd::new(standard_error.as_fd(), PollFlags::POLLOUT)];
     // nobody is left to be told if that fails
@@ -50,15 +88,11 @@ pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
     }
 }
 
-fn line(witness: Witness, time: &str, pid: u32, job: Option<&str>, message: &str) -> String {
-    let event = match witness {
-        Witness::Launcher => "launcher-violation",
-        Witness::Worker => "worker-violation",
-    };
-    let (job, message) = (job.map_or_else(|| "null".into(), quoted), quoted(message));
+/// A record; `more` are further members, each with a comma behind it.
+fn line(event: &str, time: &str, pid: u32, more: &str, message: &str) -> String {
+    let message = quoted(message);
     format!(
-        "{{\"schema\":{SCHEMA},\"time\":\"{time}\",\"event\":\"{event}\",\"pid\":{pid},\"job\":{job},\
-         \"message\":{message}}}\n"
+        "{{\"schema\":{SCHEMA},\"time\":\"{time}\",\"event\":\"{event}\",\"pid\":{pid},{more}\"message\":{message}}}\n"
     )
 }
 
@@ -88,7 +122,8 @@ mod tests {
     #[test]
     fn a_record_is_one_line_of_json_whatever_the_message_is() {
         let message = "a \"job\" \\ with\n\u{1b}[2J\u{7f}\u{202e} and \u{1f600} in it";
-        let line = line(Witness::Launcher, "2026-11-26T21:02:15.041151Z", 7, Some("sleep"), message);
+        let job = "\"job\":\"sleep\",";
+        let line = line("launcher-violation", "2026-11-26T21:02:15.041151Z", 7, job, message);
         let record: serde_json::Value = serde_json::from_str(&line).unwrap();
         let expected = serde_json::json!({
             "schema": 1, "time": "2026-11-26T21:02:15.041151Z", "event": "launcher-violation", "pid": 7,
@@ -104,7 +139,7 @@ mod tests {
     fn the_longest_record_is_written_to_a_pipe_at_once() {
         // two escapes each
         let message = "\u{1f600}".repeat(100_000);
-        let longest = line(Witness::Worker, &"x".repeat(27), u32::MAX, None, &message);
+        let longest = line("worker-violation", &"x".repeat(27), u32::MAX, "\"job\":null,", &message);
         assert!(longest.len() <= libc::PIPE_BUF, "{} bytes", longest.len());
         let text: serde_json::Value = serde_json::from_str(&longest).unwrap();
         assert!(text["job"].is_null() && text["message"].as_str().unwrap().chars().count() == MAX_MESSAGE);

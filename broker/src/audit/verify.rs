@@ -170,7 +170,14 @@ fn is_of_the_privileged_side(line: &[u8]) -> bool {
     let Ok(Unchained { event, sequence: None, previous: None }) = serde_json::from_slice(line) else {
         return false;
     };
-    matches!(event, "launcher-violation" | "worker-violation")
+    matches!(
+        event,
+        "launcher-violation"
+            | "worker-violation"
+            | "launcher-fault"
+            | "worker-fault"
+            | "worker-forbidden-call"
+    )
 }
 
 /// What is wrong with a record that must be hung up there.

@@ -100,6 +100,7 @@ const SERVE: &[Entry] = &[
     allow(call!(SYS_getrandom), "seeds of hash tables"),
     allow(call!(SYS_restart_syscall), "waiting goes on after a stop and continue"),
     allow(call!(SYS_sigaltstack), "the standard library's end of main"),
+    allow(call!(SYS_gettid), "the message of a panic names its thread"),
     allow(call!(SYS_exit_group), "the end"),
 ];
 

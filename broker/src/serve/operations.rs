@@ -73,9 +73,8 @@ impl Server {
             LauncherReport::TargetFound { ticket, found } => self.target_found(ticket, found, descriptors),
             LauncherReport::PolicyReloaded(text) => self.policy_reloaded(&text),
             LauncherReport::PolicyKept { reason } => self.policy_kept(&reason),
-            LauncherReport::Ready { .. } | LauncherReport::SetupFailed { .. } => {
-                warn!("the launcher reports its setup a second time");
-            }
+            LauncherReport::SetupFailed { reason } => error!("the launcher ends: {reason}"),
+            LauncherReport::Ready { .. } => warn!("the launcher reports its setup a second time"),
         }
     }
 

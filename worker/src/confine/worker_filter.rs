@@ -148,7 +148,7 @@ pub(crate) const TABLE: &[Entry] = &[
     allow(call!(SYS_rseq), "threads of our own"),
     allow(call!(SYS_sigaltstack), "threads of our own"),
     allow(call!(SYS_rt_sigprocmask), "threads of our own"),
-    allow(call!(SYS_gettid), "threads of our own"),
+    allow(call!(SYS_gettid), "the message of a panic names its thread"),
     allow(call!(SYS_exit), "threads of our own"),
     allow_if(
         call!(SYS_mmap),
@@ -182,7 +182,7 @@ pub(crate) const TABLE: &[Entry] = &[
     ),
     allow(call!(SYS_rt_sigaction), "the runtime looks at what a signal does"),
     allow(call!(SYS_rt_sigreturn), "the way out of a signal handler of the runtime"),
-    allow(call!(SYS_getpid), "the library's abort"),
+    allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_clock_gettime), "times, where the vDSO can't tell them"),
     allow(call!(SYS_clock_nanosleep), "none of ours; the library's locks"),
     allow(call!(SYS_getrandom), "seeds of hash tables"),

@@ -6,7 +6,6 @@ mod deposits;
 pub(crate) use memcr_drill::{Role, begin, know, know_first, next_sleep, successor};
 
 use memcr_filter::Filter;
-use nix::unistd::Pid;
 
 /// Does what is ordered for this point.
 pub(crate) fn reached(role: Role) {
@@ -16,14 +15,4 @@ pub(crate) fn reached(role: Role) {
 /// A filter without the entries that it is to lack.
 pub(crate) fn altered(filter: Filter, name: &str) -> Filter {
     Role::removed(name).into_iter().fold(filter, Filter::without)
-}
-
-/// Tells how a worker ended, which the launcher knows alone.
-pub(crate) fn ended(worker: Pid, status: i32) {
-    let how = if libc::WIFSIGNALED(status) {
-        format!("signal {}", libc::WTERMSIG(status))
-    } else {
-        format!("status {}", libc::WEXITSTATUS(status))
-    };
-    memcr_drill::say(&format!("worker {worker} ended with {how}"));
 }

@@ -11,6 +11,8 @@ mod ward;
 
 use crate::error::Error;
 use crate::sys::descriptors;
+use crate::violation::{self, Role};
+use nix::unistd::Pid;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 
@@ -38,6 +40,11 @@ pub fn run() -> ExitCode {
     };
     match serve::serve(&jobs, &mut setup) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::Fault(_)) => {
+            violation::record_fault(Role::Launcher, Pid::this(), &error.to_string());
+            setup::part(&jobs, &error);
+            ExitCode::FAILURE
+        }
         // it was put on record when it happened
         Err(Error::Violation { .. }) => ExitCode::FAILURE,
         Err(error) => {

@@ -9,8 +9,9 @@ use crate::launcher::ward::{Next, Question, Ward};
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
 use crate::phase::{Judge, Plan};
+use crate::sys::process::End;
 use crate::sys::{descriptors, poll, process, socket};
-use crate::violation::{self, Witness};
+use crate::violation::{self, Role, Witness};
 use memcr_protocol::deposit::Word;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Ending, Job, LauncherReport, SleepOptions};
@@ -20,7 +21,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid};
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// Successors that try to remove what a worker left in a target that runs. One that sleeps is never given up.
@@ -29,13 +32,26 @@ const MAX_REMOVERS: u32 = 3;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves until the broker is gone and every worker has ended.
+///
+/// # Errors
+/// [`Error::Fault`] after a mistake of its own: nothing that is known here can be trusted then. The broker ends without a
+/// launcher, and each worker wakes its target by itself; their images, which they hold, are removed.
 pub(super) fn serve(jobs: &OwnedFd, setup: &mut Setup) -> Result<()> {
+    let mut wards = Vec::new();
+    let served = catch_unwind(AssertUnwindSafe(|| serve_wards(jobs, setup, &mut wards)));
+    served.unwrap_or_else(|_| {
+        wards.iter().for_each(Ward::hang_up);
+        wards.iter_mut().for_each(Ward::remove_image);
+        Err(Error::Fault("the launcher"))
+    })
+}
+
+fn serve_wards(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Result<()> {
     let signals = SignalFd::with_flags(
         &SigSet::from_iter([Signal::SIGCHLD, PARENT_DIED]),
         SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
     )
     .map_err(Error::system("watching", "SIGCHLD"))?;
-    let mut wards: Vec<Ward> = Vec::new();
     // how it was with the broker: nothing while it lives
     let mut parted: Option<Result<()>> = None;
     report(jobs, &LauncherReport::Ready { missing: setup.missing.clone() });
@@ -51,16 +67,17 @@ pub(super) fn serve(jobs: &OwnedFd, setup: &mut Setup) -> Result<()> {
         let time = wards.iter().filter_map(|ward| ward.again_at).min().map(poll::remaining);
         poll::wait(&mut polled, time).map_err(Error::system("waiting for", "jobs"))?;
         while let Ok(Some(_)) = signals.read_signal() {}
-        for ward in &mut wards {
+        for ward in wards.iter_mut() {
             ward.collect();
         }
-        answer(&mut wards, setup)?;
-        while let Some((worker, by_itself)) = next_end()? {
-            wards = settle(wards, worker, by_itself, jobs, setup);
+        answer(wards, setup)?;
+        while let Some((worker, end)) = next_end()? {
+            put_end_on_record(worker, end);
+            *wards = settle(mem::take(wards), worker, end == End::ByItself, jobs, setup);
         }
-        wards = try_again(wards, jobs, setup);
+        *wards = try_again(mem::take(wards), jobs, setup);
         if parted.is_none() {
-            parted = match accept(jobs, setup, &mut wards) {
+            parted = match accept(jobs, setup, wards) {
                 Ok(true) if !setup.broker.is_gone() => None,
                 Ok(_) => Some(Ok(())),
                 Err(error) => Some(Err(error)),
@@ -160,8 +177,7 @@ fn take(
 /// Answers what workers asked.
 fn answer(wards: &mut [Ward], setup: &Setup) -> Result<()> {
     for number in 0..wards.len() {
-        let questions =
-            wards.get_mut(number).map(|ward| std::mem::take(&mut ward.questions)).unwrap_or_default();
+        let questions = wards.get_mut(number).map(|ward| mem::take(&mut ward.questions)).unwrap_or_default();
         for question in questions {
             let word = match question {
                 Question::WhoIs(client) => Word::Peer(naming::peer(&client, &setup.authority.clients)?),
@@ -221,29 +237,32 @@ fn start(
     crate::drill::next_sleep();
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => {
-            // keys of other sleeps are wiped from this copy of the launcher's memory
-            wards.clear();
-            let keep: Vec<RawFd> = [&control, &client, &target_of_worker, &directory, &theirs]
-                .into_iter()
-                .chain(&setup.device)
-                .map(|descriptor| descriptor.as_raw_fd())
-                .chain([libc::STDERR_FILENO])
-                .collect();
-            if descriptors::close_all_but(&keep).is_err() {
-                process::exit_now(1);
-            }
-            let request = Request {
-                client: client.as_fd(),
-                target: target_of_worker,
-                directory: directory.as_fd(),
-                device: setup.device.as_ref().map(|device| device.as_fd()),
-                plan: Plan::new(&setup.settings, options),
-            };
-            let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            let judge = Judge::new(&setup.authority, &launcher);
-            #[cfg(feature = "drill")]
-            crate::drill::know("deposits", &launcher.number().to_string());
-            process::run_to_end(|| job::sleep(request, &judge, &setup.host, &broker, &launcher));
+            // from here on, so that no fault unwinds into frames of the launcher
+            process::run_to_end(|| {
+                // keys of other sleeps are wiped from this copy of the launcher's memory
+                wards.clear();
+                let keep: Vec<RawFd> = [&control, &client, &target_of_worker, &directory, &theirs]
+                    .into_iter()
+                    .chain(&setup.device)
+                    .map(|descriptor| descriptor.as_raw_fd())
+                    .chain([libc::STDERR_FILENO])
+                    .collect();
+                if descriptors::close_all_but(&keep).is_err() {
+                    return 1;
+                }
+                let request = Request {
+                    client: client.as_fd(),
+                    target: target_of_worker,
+                    directory: directory.as_fd(),
+                    device: setup.device.as_ref().map(|device| device.as_fd()),
+                    plan: Plan::new(&setup.settings, options),
+                };
+                let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
+                let judge = Judge::new(&setup.authority, &launcher);
+                #[cfg(feature = "drill")]
+                crate::drill::know("deposits", &launcher.number().to_string());
+                job::sleep(request, &judge, &setup.host, &broker, &launcher)
+            })
         }
         Ok(ForkResult::Parent { child }) => {
             #[cfg(feature = "drill")]
@@ -259,9 +278,22 @@ fn deposit_sockets() -> std::result::Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
-/// The next worker that has ended, and whether it did so by itself.
-fn next_end() -> Result<Option<(Pid, bool)>> {
+/// The next worker that has ended, and how.
+fn next_end() -> Result<Option<(Pid, End)>> {
     process::next_end().map_err(Error::system("waiting for", "workers"))
+}
+
+/// Puts an end on record that no good worker has. Whoever it belonged to, somebody else tells.
+fn put_end_on_record(worker: Pid, end: End) {
+    match end {
+        End::ByItself | End::Killed => {}
+        End::Fault => violation::record_fault(
+            Role::Worker,
+            worker,
+            "a fault of its own (above) ended it; its process is taken care of. Please report it",
+        ),
+        End::Forbidden => violation::record_forbidden_call(worker),
+    }
 }
 
 /// Does what a worker's end asks for.
@@ -323,7 +355,7 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
     };
     let Ok((ours, theirs)) = deposit_sockets() else { return later(wards, ward) };
     match process::fork_single_threaded() {
-        Ok(ForkResult::Child) => {
+        Ok(ForkResult::Child) => process::run_to_end(|| {
             wards.clear();
             #[cfg(feature = "drill")]
             crate::drill::successor();
@@ -339,13 +371,11 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
                 keep.extend([image.as_raw_fd(), guard.as_raw_fd(), memory.as_raw_fd()]);
             }
             if descriptors::close_all_but(&keep).is_err() {
-                process::exit_now(1);
+                return 1;
             }
             let (broker, launcher) = (Broker::new(control), Launcher::new(theirs));
-            process::run_to_end(|| {
-                job::take_over(inheritance, &setup.settings.terms, &setup.host, &broker, &launcher)
-            });
-        }
+            job::take_over(inheritance, &setup.settings.terms, &setup.host, &broker, &launcher)
+        }),
         Ok(ForkResult::Parent { child }) => {
             ward.worker = Some(child);
             ward.deposits = Some(ours);

@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{pipe2, read, write};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +58,9 @@ where
     let (finished, finish) =
         pipe2(OFlag::O_CLOEXEC).map_err(Error::system("making", "a pipe between threads"))?;
     let work = |finish: OwnedFd| {
-        let result = work(&progress);
+        // a fault of one thread stops the others, and is told as what it is
+        let result = catch_unwind(AssertUnwindSafe(|| work(&progress)))
+            .unwrap_or(Err(Error::Fault("a thread of the worker")));
         if result.is_err() {
             progress.stopped.store(true, Ordering::Relaxed);
         }
@@ -102,9 +105,7 @@ where
         }
         let mut result = Ok(());
         for thread in threads {
-            let one = thread.join().unwrap_or_else(|_| {
-                Err(Error::Unsupported("a thread of the worker failed unexpectedly".into()))
-            });
+            let one = thread.join().unwrap_or(Err(Error::Fault("a thread of the worker")));
             if result.is_ok() {
                 result = one;
             }

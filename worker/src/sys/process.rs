@@ -11,21 +11,37 @@ pub(crate) fn fork_single_threaded() -> Result<ForkResult, Errno> {
     unsafe { fork() }
 }
 
-/// Exit status of a worker that met a fault of its own: it is as good as killed.
+/// Exit status of a process of ours that met a fault of its own: it is as good as killed.
 pub(crate) const PANICKED: i32 = 101;
 
-/// The next child that has ended, and whether it did so by itself: by whatever signal else, real-time ones
-/// too, or by a fault of its own.
-pub(crate) fn next_end() -> Result<Option<(Pid, bool)>, Errno> {
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It said so.
+    ByItself,
+    /// By a fault of its own.
+    Fault,
+    /// The kernel killed it for a system call that its filter does not have.
+    Forbidden,
+    /// By whatever signal else, real-time ones too.
+    Killed,
+}
+
+/// The next child that has ended, and how.
+pub(crate) fn next_end() -> Result<Option<(Pid, End)>, Errno> {
     let mut status = 0;
     // SAFETY: the kernel writes the status
     match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }) {
         Ok(0) | Err(Errno::ECHILD) => Ok(None),
         Ok(pid) => {
-            #[cfg(feature = "drill")]
-            crate::drill::ended(Pid::from_raw(pid), status);
-            let by_itself = libc::WIFEXITED(status) && libc::WEXITSTATUS(status) != PANICKED;
-            Ok(Some((Pid::from_raw(pid), by_itself)))
+            let end = if !libc::WIFEXITED(status) {
+                if libc::WTERMSIG(status) == libc::SIGSYS { End::Forbidden } else { End::Killed }
+            } else if libc::WEXITSTATUS(status) == PANICKED {
+                End::Fault
+            } else {
+                End::ByItself
+            };
+            Ok(Some((Pid::from_raw(pid), end)))
         }
         Err(cause) => Err(cause),
     }
