@@ -3,6 +3,7 @@
 
 use crate::scratch;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,24 +56,44 @@ pub fn drills() -> &'static Path {
     })
 }
 
+/// The programs of this package's tests, by name.
+pub fn tests() -> BTreeMap<String, PathBuf> {
+    let output = cargo(&["test", "--no-run", "--tests", "--package", "memcr-tests"]);
+    let messages = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
+    let test = |message: Value| {
+        let is_test = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "test");
+        let name = message["target"]["name"].as_str().filter(|_| is_test)?;
+        Some((name.to_owned(), PathBuf::from(message["executable"].as_str()?)))
+    };
+    messages.filter_map(test).collect()
+}
+
 /// Programs of test builds, and their packages.
 const DRILLS: [(&str, &str); 2] = [("memcr-drill", "memcr-broker"), ("memcr-worker-drill", "memcr-worker")];
 
 /// Builds programs as these tests were built, optimised or not, which ones is said by `words`; gives their paths.
 fn build(words: &[&str]) -> Vec<PathBuf> {
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    let output =
+        cargo(&["build"].into_iter().chain(words.iter().copied()).chain(packages).collect::<Vec<_>>());
+    let messages = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
+    messages.flat_map(|message| products(&message)).collect()
+}
+
+/// What cargo says, as JSON, of a command that builds something as these tests were built.
+fn cargo(words: &[&str]) -> Vec<u8> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--message-format=json-render-diagnostics", "--quiet"]).args(words);
+    command.args(words).args(["--message-format=json-render-diagnostics", "--quiet"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let output = command.stderr(Stdio::inherit()).output().expect("cannot run cargo");
     assert!(output.status.success(), "cargo cannot build the programs under test");
-    let messages = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
-    messages.flat_map(|message| products(&message)).collect()
+    output.stdout
 }
 
 /// What a message of cargo says was built, as far as it is used: a program, or the C library.

@@ -46,6 +46,9 @@ pub struct Setup {
     scratch: Scratch,
 }
 
+/// Name of a variable: if it is there, every daemon is a test build with these orders too.
+pub const ORDERS: &str = "MEMCR_TESTS_ORDERS";
+
 /// Where clients come in.
 #[derive(Debug)]
 enum Entrance {
@@ -82,7 +85,7 @@ impl Setup {
     /// Started by root, built-in policy, an image directory of its own.
     pub fn new() -> Self {
         let scratch = Scratch::new();
-        Self {
+        let setup = Self {
             way: Way::Root,
             has_user: true,
             has_group: true,
@@ -98,7 +101,8 @@ impl Setup {
             lacks: None,
             programs: None,
             scratch,
-        }
+        };
+        if std::env::var_os(ORDERS).is_some() { setup.drill("") } else { setup }
     }
 
     /// Gets its capability in this way.
@@ -188,11 +192,14 @@ impl Setup {
     /// Is a test build with an attacker in it, who has these orders (tests/drill/src/orders.rs).
     pub fn drill(mut self, orders: &str) -> Self {
         let directory = self.scratch.path().join("programs");
-        std::fs::create_dir(&directory).expect("one set of orders");
-        for name in ["memcr", "memcr-worker"] {
-            std::fs::hard_link(binaries::drills().join(name), directory.join(name)).expect("cannot link");
+        if self.programs.is_none() {
+            std::fs::create_dir(&directory).expect("cannot make a directory");
+            for name in ["memcr", "memcr-worker"] {
+                std::fs::hard_link(binaries::drills().join(name), directory.join(name)).expect("cannot link");
+            }
         }
-        std::fs::write(directory.join("drill"), orders).expect("cannot write orders");
+        let always = std::env::var(ORDERS).unwrap_or_default();
+        std::fs::write(directory.join("drill"), format!("{always}\n{orders}")).expect("cannot write orders");
         self.programs = Some(directory);
         self
     }
@@ -315,23 +322,40 @@ impl Setup {
     }
 
     /// Starts it, and waits until it listens.
+    #[track_caller]
     pub fn start(self) -> Daemon {
+        self.try_start().unwrap_or_else(|said| panic!("the daemon ended, and said:\n{said}"))
+    }
+
+    /// The same of one that may fail to.
+    ///
+    /// # Errors
+    /// What it said before it ended.
+    pub fn try_start(self) -> Result<Daemon, String> {
         let (mut command, images) = self.command();
         let log = std::fs::File::create(self.scratch.path().join("daemon.log")).expect("cannot make a log");
         let child = command.stderr(log).spawn().expect("cannot start a daemon");
         let (socket, is_over_tcp) = (self.socket(), self.entrance.port().is_some());
         let _entrance = self.entrance;
         let mut daemon = Daemon { child, _entrance, launcher: 0, scratch: self.scratch, images };
+        let mut has_ended = false;
         wait::until("the daemon listens", || {
-            let end = daemon.child.try_wait().expect("cannot wait for a daemon");
-            assert!(end.is_none(), "the daemon ended with {end:?} and said:\n{}", daemon.log());
-            if is_over_tcp { daemon.is_ready() } else { UnixStream::connect(&socket).is_ok() }
+            has_ended = daemon.child.try_wait().expect("cannot wait for a daemon").is_some();
+            has_ended || if is_over_tcp { daemon.is_ready() } else { UnixStream::connect(&socket).is_ok() }
         });
-        daemon.launcher = wait::until_some("there is one launcher", wait::BOUND, || {
+        if has_ended {
+            return Err(daemon.log());
+        }
+        let launcher = wait::until_some("there is one launcher", wait::BOUND, || {
+            has_ended = daemon.child.try_wait().expect("cannot wait for a daemon").is_some();
             let children = procfs::children(daemon.pid());
-            children.first().copied().filter(|_| children.len() == 1)
+            has_ended.then_some(0).or(children.first().copied().filter(|_| children.len() == 1))
         });
-        daemon
+        if has_ended {
+            return Err(daemon.log());
+        }
+        daemon.launcher = launcher;
+        Ok(daemon)
     }
 
     /// Starts it and waits for its end, for command lines that it should refuse; gives its exit

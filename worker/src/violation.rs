@@ -27,6 +27,8 @@ const MAX_MESSAGE: usize = 300;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 static RECORDS: AtomicU32 = AtomicU32::new(0);
+/// Id of this process.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Who was lied to.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,11 @@ pub(crate) enum Role {
     Worker,
 }
 
+/// Takes note of the id of this process, which a confined worker can't ask for any more.
+pub(crate) fn know_process() {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
+}
+
 /// Puts a violation on record: the job or order that it was, if that could be made out, and what was wrong.
 pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
     if RECORDS.fetch_add(1, Ordering::Relaxed) >= MAX_RECORDS {
@@ -56,7 +63,7 @@ pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
         Witness::Worker => "worker-violation",
     };
     let job = format!("\"job\":{},", job.map_or_else(|| "null".into(), quoted));
-    write(&line(event, &now(), std::process::id(), &job, message));
+    write(&line(event, &now(), PROCESS.load(Ordering::Relaxed), &job, message));
 }
 
 /// Puts the end of a process by a fault of its own on record. Each takes a request, which is on record too.

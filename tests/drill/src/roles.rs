@@ -105,6 +105,8 @@ impl Role {
         let is_for_now =
             |order: &&Order| order.role == filter && order.number.is_none_or(|number| number == sleep);
         let removals = orders().iter().filter(is_for_now).filter(|order| order.verb == "without");
-        removals.map(|order| order.word.as_str()).collect()
+        let removals: Vec<_> = removals.map(|order| order.word.as_str()).collect();
+        removals.iter().for_each(|name| say(&format!("{filter} lacks {name}")));
+        removals
     }
 }

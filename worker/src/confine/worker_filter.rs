@@ -3,8 +3,8 @@
 
 use crate::sys::pagemap::PAGEMAP_SCAN;
 use crate::sys::ptrace::{PTRACE_GETSIGMASK, PTRACE_PEEKSIGINFO, PTRACE_SETSIGMASK};
-use crate::sys::socket::{SO_PEERGROUPS, SO_PEERPIDFD};
-use crate::sys::userfaultfd::{UFFDIO_API, UFFDIO_COPY, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE};
+use crate::sys::socket::SO_PEERGROUPS;
+use crate::sys::userfaultfd::{UFFDIO_COPY, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE};
 use memcr_filter::Condition::{Has, Is, Lacks, Tracee, Whole, Within};
 use memcr_filter::{Entry, Filter, allow, allow_if, bits, call, request};
 use nix::unistd::Pid;
@@ -66,9 +66,7 @@ pub(crate) const TABLE: &[Entry] = &[
     allow(call!(SYS_pwrite64), "the image"),
     allow(call!(SYS_lseek), "smaps and status are read again from their start"),
     allow(call!(SYS_close), "descriptors are given up as soon as they are not needed"),
-    allow(call!(SYS_fstat), "size of the image"),
     allow(call!(SYS_statx), "size of the image, whether a socket is a client's"),
-    allow(call!(SYS_ftruncate), "the image is cut to its length"),
     allow_if(
         call!(SYS_fadvise64),
         "",
@@ -89,7 +87,6 @@ pub(crate) const TABLE: &[Entry] = &[
     socket_option!(libc::SO_TYPE, "SO_TYPE", "whether the socket that comes with a restore is a stream"),
     socket_option!(libc::SO_PEERCRED, "SO_PEERCRED", "who is at its other end"),
     socket_option!(SO_PEERGROUPS, "SO_PEERGROUPS", "in which groups"),
-    socket_option!(SO_PEERPIDFD, "SO_PEERPIDFD", "and whether that process lives"),
     allow(call!(SYS_getsockname), "whether that socket was accepted at the daemon's address"),
     allow(call!(SYS_getpeername), "whether that socket is connected to a client"),
     allow(call!(SYS_ppoll), "waits"),
@@ -113,7 +110,6 @@ pub(crate) const TABLE: &[Entry] = &[
         "debug builds only: the standard library's check before closing",
     ),
     ioctl!(PAGEMAP_SCAN, "which pages there are"),
-    ioctl!(UFFDIO_API, "the guard"),
     ioctl!(UFFDIO_REGISTER, "the guard"),
     ioctl!(UFFDIO_UNREGISTER, "the guard ends"),
     ioctl!(UFFDIO_COPY, "restore"),
@@ -135,14 +131,7 @@ pub(crate) const TABLE: &[Entry] = &[
         "stops of the traced threads",
     ),
     allow_if(call!(SYS_clone), "thread", &[Has(0, THREAD), Within(0, THREAD_OF_MUSL)], "threads of our own"),
-    allow_if(
-        call!(SYS_prctl),
-        "PR_SET_NAME",
-        &[Is(0, bits(libc::PR_SET_NAME))],
-        "threads of our own have names",
-    ),
     allow(call!(SYS_futex), "threads of our own"),
-    allow(call!(SYS_sched_yield), "threads of our own"),
     allow(call!(SYS_sched_getaffinity), "how many threads of our own are worth it"),
     allow(call!(SYS_set_robust_list), "threads of our own"),
     allow(call!(SYS_rseq), "threads of our own"),
@@ -173,20 +162,8 @@ pub(crate) const TABLE: &[Entry] = &[
     ),
     allow(call!(SYS_brk), "memory of our own"),
     allow(call!(SYS_mlock), "the key stays out of swap"),
-    allow(call!(SYS_munlock), "the key stays out of swap"),
-    allow_if(
-        call!(SYS_prlimit64),
-        "look",
-        &[Is(0, 0), Whole(2, 0)],
-        "the runtime looks at the limit of stacks, and never changes it",
-    ),
-    allow(call!(SYS_rt_sigaction), "the runtime looks at what a signal does"),
-    allow(call!(SYS_rt_sigreturn), "the way out of a signal handler of the runtime"),
-    allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_clock_gettime), "times, where the vDSO can't tell them"),
-    allow(call!(SYS_clock_nanosleep), "none of ours; the library's locks"),
     allow(call!(SYS_getrandom), "seeds of hash tables"),
-    allow(call!(SYS_restart_syscall), "the kernel's own way to go on with a wait"),
     allow(call!(SYS_exit_group), "the end"),
 ];
 

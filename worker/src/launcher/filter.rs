@@ -5,6 +5,8 @@ use crate::confine::CONFINED_WORKER;
 use crate::sys::kcmp::{KCMP_FILE, KCMP_VM};
 use crate::sys::pidfd::PIDFD_THREAD;
 use crate::sys::ptrace::PTRACE_GET_RSEQ_CONFIGURATION;
+use crate::sys::socket::SO_PEERPIDFD;
+use crate::sys::userfaultfd::UFFDIO_API;
 use crate::trace::rendezvous::Way;
 use memcr_filter::Condition::{Has, Is, Tracee, Whole, Within};
 use memcr_filter::{Entry, Filter, allow, allow_if, bits, call, request};
@@ -69,6 +71,15 @@ const TABLE: &[Entry] = &[
     allow_if(call!(SYS_clone), "fork", &[Has(0, FORK), Within(0, FORK_OF_LIBRARY)], "a worker is a fork"),
     allow_if(call!(SYS_openat), "look", &[Within(2, LOOKS)], "/proc"),
     allow_if(call!(SYS_openat), "make", &[Has(2, MAKES), Within(2, MAKES | LARGE_FILE)], "the image"),
+    allow_if(call!(SYS_ioctl), "UFFDIO_API", &[Is(1, request(UFFDIO_API))], "the guard is made ready"),
+    allow_if(
+        call!(SYS_getsockopt),
+        "SO_PEERPIDFD",
+        &[Is(1, bits(libc::SOL_SOCKET)), Is(2, bits(SO_PEERPIDFD))],
+        "whether the client that is named still lives",
+    ),
+    allow(call!(SYS_rt_sigaction), "the C library, with the first thread"),
+    allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),
     allow(call!(SYS_readlinkat), "executables"),
     allow(call!(SYS_newfstatat), "the image, descriptors of the target"),

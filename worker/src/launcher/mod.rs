@@ -27,6 +27,7 @@ pub fn run() -> ExitCode {
         crate::drill::begin();
         crate::drill::know("launcher", &std::process::id().to_string());
     }
+    violation::know_process();
     let Ok(jobs) = descriptors::inherited(JOBS) else {
         return complain("memcr-worker is started by memcr, not by hand");
     };

@@ -239,6 +239,7 @@ fn start(
         Ok(ForkResult::Child) => {
             // from here on, so that no fault unwinds into frames of the launcher
             process::run_to_end(|| {
+                violation::know_process();
                 // keys of other sleeps are wiped from this copy of the launcher's memory
                 wards.clear();
                 let keep: Vec<RawFd> = [&control, &client, &target_of_worker, &directory, &theirs]
@@ -356,6 +357,7 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
     let Ok((ours, theirs)) = deposit_sockets() else { return later(wards, ward) };
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => process::run_to_end(|| {
+            violation::know_process();
             wards.clear();
             #[cfg(feature = "drill")]
             crate::drill::successor();
