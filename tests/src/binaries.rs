@@ -56,6 +56,24 @@ pub fn drills() -> &'static Path {
     })
 }
 
+/// Name of a variable: if it is there, every daemon is a test build that has these orders too.
+pub const ORDERS: &str = "MEMCR_TESTS_ORDERS";
+
+/// `memcr` of the test builds, below this directory, with an attacker in it who has these orders
+/// (tests/drill/src/orders.rs).
+pub fn drill_in(directory: &Path, orders: &str) -> PathBuf {
+    let directory = directory.join("programs");
+    if !directory.exists() {
+        std::fs::create_dir(&directory).expect("cannot make a directory");
+        for name in ["memcr", "memcr-worker"] {
+            std::fs::hard_link(drills().join(name), directory.join(name)).expect("cannot link");
+        }
+    }
+    let always = std::env::var(ORDERS).unwrap_or_default();
+    std::fs::write(directory.join("drill"), format!("{always}\n{orders}")).expect("cannot write orders");
+    directory.join("memcr")
+}
+
 /// The programs of this package's tests, by name.
 pub fn tests() -> BTreeMap<String, PathBuf> {
     let output = cargo(&["test", "--no-run", "--tests", "--package", "memcr-tests"]);

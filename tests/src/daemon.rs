@@ -46,9 +46,6 @@ pub struct Setup {
     scratch: Scratch,
 }
 
-/// Name of a variable: if it is there, every daemon is a test build with these orders too.
-pub const ORDERS: &str = "MEMCR_TESTS_ORDERS";
-
 /// Where clients come in.
 #[derive(Debug)]
 enum Entrance {
@@ -102,7 +99,7 @@ impl Setup {
             programs: None,
             scratch,
         };
-        if std::env::var_os(ORDERS).is_some() { setup.drill("") } else { setup }
+        if std::env::var_os(binaries::ORDERS).is_some() { setup.drill("") } else { setup }
     }
 
     /// Gets its capability in this way.
@@ -191,16 +188,7 @@ impl Setup {
 
     /// Is a test build with an attacker in it, who has these orders (tests/drill/src/orders.rs).
     pub fn drill(mut self, orders: &str) -> Self {
-        let directory = self.scratch.path().join("programs");
-        if self.programs.is_none() {
-            std::fs::create_dir(&directory).expect("cannot make a directory");
-            for name in ["memcr", "memcr-worker"] {
-                std::fs::hard_link(binaries::drills().join(name), directory.join(name)).expect("cannot link");
-            }
-        }
-        let always = std::env::var(ORDERS).unwrap_or_default();
-        std::fs::write(directory.join("drill"), format!("{always}\n{orders}")).expect("cannot write orders");
-        self.programs = Some(directory);
+        self.programs = Some(binaries::drill_in(self.scratch.path(), orders));
         self
     }
 
@@ -253,10 +241,7 @@ impl Setup {
 
     fn program(&self) -> Command {
         let directory = self.scratch.path();
-        let memcr = match &self.programs {
-            Some(directory) => directory.join("memcr"),
-            None => binaries::path("memcr"),
-        };
+        let memcr = self.programs.clone().unwrap_or_else(|| binaries::path("memcr"));
         let (mut command, log) = match self.way {
             Way::Root => {
                 let mut command = match (&self.accounts, self.descriptors) {

@@ -17,7 +17,10 @@ use std::sync::{Arc, Mutex};
 
 /// One shot as the daemon's user, with its images there.
 fn memcr(target: &Target, images: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(binaries::path("memcr"));
+    let parent = images.parent().expect("the test's own directory");
+    let is_drill = std::env::var_os(binaries::ORDERS).is_some();
+    let program = if is_drill { binaries::drill_in(parent, "") } else { binaries::path("memcr") };
+    let mut command = Command::new(program);
     command.env_clear().current_dir("/").stdin(Stdio::null());
     command
         .args(["-p", &target.pid().to_string(), "--user", cast().daemon.name, "-d"])
@@ -202,5 +205,25 @@ fn an_interrupt_while_it_sleeps_wakes_the_process_first() {
     send(i32::try_from(child.id()).expect("a pid"), Signal::SIGINT);
     assert_eq!(wait_for_end(child), Some(0));
     assert!(target.is_awake());
+    target.assert_intact();
+}
+
+#[test]
+fn a_stop_and_a_continue_while_it_waits_for_enter_change_nothing() {
+    let mut target = Target::start(&cast().target, "sample-memory", &["4"]);
+    let scratch = Scratch::new();
+    let images = scratch.directory_of(&cast().daemon, "images");
+    let (mut child, output) = until_it_waits(memcr(&target, &images, &[]));
+    let pid = i32::try_from(child.id()).expect("a pid is an i32");
+    for (signal, state) in [(Signal::SIGSTOP, 'T'), (Signal::SIGCONT, 'S')] {
+        send(pid, signal);
+        wait::until("it is stopped, and waits again", || {
+            procfs::Status::of(pid).is_some_and(|status| status.state() == state)
+        });
+    }
+    assert!(procfs::tracer(target.pid()).is_some(), "it doesn't sleep");
+    child.stdin.take().expect("a pipe").write_all(b"\n").expect("it listens");
+    assert_eq!(wait_for_end(child), Some(0));
+    drop(output);
     target.assert_intact();
 }

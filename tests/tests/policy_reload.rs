@@ -1,5 +1,6 @@
 //! SIGHUP: the policy file is read anew, at once for everybody or not at all.
 
+use memcr_policy::SIZE_LIMIT;
 use memcr_tests::daemon::{Daemon, Setup};
 use memcr_tests::scratch::set_mode;
 use memcr_tests::target::Target;
@@ -9,6 +10,8 @@ use nix::sys::signal::Signal;
 use std::path::PathBuf;
 
 const ALL: &str = "version = 1\n[[rule]]\nname = 'all'\neffect = 'allow'\nactions = ['checkpoint', 'restore', 'list', 'status']\n";
+/// About as many as there is room for.
+const RULES: usize = 800;
 const NOBODY: &str = "version = 1\n";
 
 fn start() -> (Daemon, PathBuf) {
@@ -136,4 +139,24 @@ fn without_a_policy_file_a_hangup_changes_nothing() {
             .iter()
             .all(|record| record["event"] != "stop")
     );
+}
+
+#[test]
+fn the_largest_policy_that_there_may_be_is_read_anew() {
+    let (daemon, file) = start();
+    let rule =
+        |number: usize| format!("[[rule]]\nname = 'rule {number}'\neffect = 'deny'\nactions = ['list']\n");
+    let rules: String = (0..RULES).map(rule).collect();
+    let text = format!("version = 1\n{rules}#");
+    let comment = "x".repeat(SIZE_LIMIT - text.len());
+    std::fs::write(&file, text + &comment).expect("cannot write");
+    let record = hang_up(&daemon);
+    assert_eq!((&record["event"], &record["rules"]), (&"policy-reloaded".into(), &RULES.into()));
+    let mut target = sample();
+    daemon
+        .client_of(&cast().stranger)
+        .checkpoint(target.pid())
+        .expect_status(2)
+        .expect_words(&["default: deny"]);
+    target.assert_intact();
 }

@@ -88,6 +88,8 @@ impl Shared {
 
     /// Ends with the process, for the filter allows no other end.
     fn close_for_ever(&self, close: impl Fn(OwnedFd)) {
+        // so that what the C library makes ready for a thread's memory is there before the filter
+        std::hint::black_box(Vec::<u8>::with_capacity(1));
         let mut state = self.lock();
         state.started = true;
         self.changed.notify_all();

@@ -83,6 +83,7 @@ const TABLE: &[Entry] = &[
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),
     allow(call!(SYS_readlinkat), "executables"),
     allow(call!(SYS_newfstatat), "the image, descriptors of the target"),
+    allow(call!(SYS_fstat), "newer C libraries: descriptors of the target"),
     allow_if(
         call!(SYS_prlimit64),
         "RLIMIT_FSIZE",
