@@ -24,6 +24,8 @@ pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFSOCK: u16 = 0o140_000;
 /// Drop the pages (asm-generic/mman-common.h).
 pub(crate) const MADV_DONTNEED: usize = 4;
+/// Whether others of its user may read the process's memory (linux/prctl.h).
+pub(crate) const PR_SET_DUMPABLE: usize = 4;
 /// New userfaultfd from /dev/userfaultfd: `_IO(0xAA, 0)` (linux/userfaultfd.h).
 pub(crate) const USERFAULTFD_IOC_NEW: usize = 0xAA00;
 /// Only faults from user mode (linux/userfaultfd.h).

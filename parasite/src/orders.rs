@@ -3,11 +3,12 @@
 use crate::arch::{number, system_call};
 use crate::files::{close, farewell, open_at};
 use crate::kernel::{
-    MADV_DONTNEED, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, UFFD_USER_MODE_ONLY, USERFAULTFD_IOC_NEW,
+    MADV_DONTNEED, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, PR_SET_DUMPABLE, UFFD_USER_MODE_ONLY,
+    USERFAULTFD_IOC_NEW,
 };
 use crate::{meeting, socket};
 use memcr_protocol::parasite::{
-    Answer, BUFFER_LENGTH, CLOSE, FREE, MAX_RANGES, OPEN, Order, Range, Start, UNKNOWN_ORDER,
+    Answer, BUFFER_LENGTH, CLOSE, FREE, MAX_RANGES, OPEN, Order, PROTECTED, Range, Start, UNKNOWN_ORDER,
 };
 
 /// What the parasite has opened; -1 where there is nothing.
@@ -55,7 +56,7 @@ unsafe fn take_orders(socket: i32, buffer: *mut u8) {
         let order = unsafe { *buffer.cast::<Order>() };
         let answer = match order.command {
             OPEN => {
-                open(&mut opened, socket, descriptors);
+                open(&mut opened, socket, descriptors, order.count == PROTECTED);
                 continue;
             }
             CLOSE => close_all_but_guard(&mut opened),
@@ -76,11 +77,19 @@ unsafe fn take_orders(socket: i32, buffer: *mut u8) {
 }
 
 /// Opens memory and page map below the target's /proc directory, then a userfaultfd, and hands them over.
-fn open(opened: &mut Opened, socket: i32, [directory, device]: [i32; 2]) {
+///
+/// One that is protected is so again before anything else is done, whatever becomes of the worker meanwhile.
+fn open(opened: &mut Opened, socket: i32, [directory, device]: [i32; 2], is_protected: bool) {
     opened.directory = directory;
     opened.device = device;
+    if is_protected {
+        set_dumpable(1);
+    }
     opened.memory = open_at(directory, c"mem", O_RDWR);
     opened.pagemap = open_at(directory, c"pagemap", O_RDONLY);
+    if is_protected {
+        set_dumpable(0);
+    }
     let (guard, full) = open_guard(device);
     opened.guard = guard;
     // the target and its relatives are to have it no longer than that
@@ -104,6 +113,12 @@ fn open(opened: &mut Opened, socket: i32, [directory, device]: [i32; 2]) {
         answer.done = 5;
     }
     socket::send(socket, &answer);
+}
+
+/// Lets others of the target's user read its memory, or not.
+fn set_dumpable(value: usize) {
+    // SAFETY: takes no pointer; if it fails, what is opened next fails too
+    unsafe { system_call(number::PRCTL, [PR_SET_DUMPABLE, value, 0, 0, 0, 0]) };
 }
 
 /// A userfaultfd and whether it is full: from the device, else as the target is allowed to.

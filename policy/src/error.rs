@@ -140,6 +140,9 @@ pub enum Reason {
     /// A limit of a rule that allows no checkpoint.
     #[error("`limits` are for rules that allow checkpoints")]
     LimitsOfNothing,
+    /// Something that is permitted by a rule that allows no checkpoint.
+    #[error("`permits` is for rules that allow checkpoints")]
+    PermitsOfNothing,
     /// A size that is none.
     #[error("{} is no size: write a number of bytes, or one with K, M or G", quote(size))]
     BadSize {

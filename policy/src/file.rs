@@ -5,13 +5,13 @@ use crate::error::{Fault, Reason};
 use crate::glob::Glob;
 use crate::rule::{ClientCondition, Effect, IdRange, NamedClient, Rule, TargetCondition};
 use crate::table::{Table, Value};
-use crate::{Limits, NAME_LIMIT, Names, OVERFLOW_ID, RULE_LIMIT, SIZE_LIMIT};
+use crate::{Limits, NAME_LIMIT, Names, OVERFLOW_ID, Permits, RULE_LIMIT, SIZE_LIMIT};
 use memcr_protocol::subject::Action;
 use std::collections::HashSet;
 use toml::de::DeTable;
 
 const POLICY_KEYS: &[&str] = &["version", "rule"];
-const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect", "limits"];
+const RULE_KEYS: &[&str] = &["name", "client", "target", "actions", "effect", "limits", "permits"];
 const NAME_KEYS: [&str; 6] = ["uid", "user", "gid", "group", "executable", "cgroup"];
 const CLIENT_KEYS: &[&str] = &["uid", "user", "gid", "group", "executable", "cgroup", "anonymous"];
 const TARGET_KEYS: &[&str] =
@@ -70,6 +70,7 @@ fn rule(table: Table<'_>, name: &str, names: &dyn Names) -> Result<Rule, Fault> 
     let actions = actions.iter().map(action).collect::<Result<Vec<_>, _>>()?;
     let allows_checkpoints = effect == Effect::Allow && actions.contains(&Action::Checkpoint);
     let limits = table.optional("limits").map(|value| limits(value, allows_checkpoints));
+    let permits = table.optional("permits").map(|value| permits(value, allows_checkpoints));
     Ok(Rule {
         name: name.to_owned(),
         effect,
@@ -77,6 +78,7 @@ fn rule(table: Table<'_>, name: &str, names: &dyn Names) -> Result<Rule, Fault> 
         client: client.transpose()?,
         target: target.transpose()?,
         limits: limits.transpose()?.unwrap_or_default(),
+        permits: permits.transpose()?.unwrap_or_default(),
     })
 }
 
@@ -90,6 +92,22 @@ fn limits(value: Value<'_>, allows_checkpoints: bool) -> Result<Limits, Fault> {
         value.integer(EXPECTED)?.filter(|number| *number > 0).ok_or_else(|| value.wrong(EXPECTED))
     });
     Ok(Limits { asleep: asleep.transpose()?, size: table.optional("size").map(size).transpose()? })
+}
+
+fn permits(value: Value<'_>, allows_checkpoints: bool) -> Result<Permits, Fault> {
+    const EXPECTED: &str = "\"non-dumpable\", \"seccomp\", or a list of them";
+    if !allows_checkpoints {
+        return Err(value.fault(Reason::PermitsOfNothing));
+    }
+    let mut permits = Permits::default();
+    for permit in value.one_or_more()? {
+        match permit.string(EXPECTED)? {
+            "non-dumpable" => permits.non_dumpable = true,
+            "seccomp" => permits.seccomp = true,
+            _ => return Err(permit.wrong(EXPECTED)),
+        }
+    }
+    Ok(permits)
 }
 
 /// Bytes: a number, or a string of a number and K, M or G (of 1024).

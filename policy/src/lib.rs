@@ -67,6 +67,8 @@ pub struct Decision {
     pub rule: String,
     /// What the rule limits, if it allows.
     pub limits: Limits,
+    /// Which processes the rule permits that are refused otherwise, if it allows.
+    pub permits: Permits,
 }
 
 /// What a rule that allows checkpoints limits.
@@ -76,6 +78,15 @@ pub struct Limits {
     pub asleep: Option<u32>,
     /// Memory of a process, in bytes, that may be taken away.
     pub size: Option<u64>,
+}
+
+/// Processes that are put to sleep only if the rule that allows it says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Those that are not dumpable: they protect their memory from others of their user.
+    pub non_dumpable: bool,
+    /// Those with a seccomp filter, which may kill them for what memcr does in them.
+    pub seccomp: bool,
 }
 
 impl Policy {
@@ -165,7 +176,7 @@ impl Policy {
 
 impl Decision {
     fn by(rule: &str, allowed: bool) -> Self {
-        Self { allowed, rule: rule.to_owned(), limits: Limits::default() }
+        Self { allowed, rule: rule.to_owned(), limits: Limits::default(), permits: Permits::default() }
     }
 
     fn default_deny() -> Self {

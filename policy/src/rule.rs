@@ -2,7 +2,7 @@
 
 use crate::explain::Mismatch;
 use crate::glob::Glob;
-use crate::{Decision, Limits};
+use crate::{Decision, Limits, Permits};
 use memcr_protocol::subject::{Action, Namespaces, Peer, PeerKind, TargetFacts};
 
 /// The first rule that matches decides; without one it is denied.
@@ -41,6 +41,8 @@ pub(crate) struct Rule {
     pub(crate) target: Option<TargetCondition>,
     /// Of a rule that allows.
     pub(crate) limits: Limits,
+    /// Of a rule that allows.
+    pub(crate) permits: Permits,
 }
 
 /// What a rule says when it matches.
@@ -124,7 +126,12 @@ impl Rule {
 
     /// What it says if it matches.
     pub(crate) fn decision(&self) -> Decision {
-        Decision { allowed: self.effect == Effect::Allow, rule: self.name.clone(), limits: self.limits }
+        Decision {
+            allowed: self.effect == Effect::Allow,
+            rule: self.name.clone(),
+            limits: self.limits,
+            permits: self.permits,
+        }
     }
 
     /// The first of its conditions that doesn't hold; `None` if it matches.

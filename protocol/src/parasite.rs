@@ -15,8 +15,11 @@ pub const BUFFER_LENGTH: usize = size_of::<Order>() + MAX_RANGES * size_of::<Ran
 pub const MAX_RANGES: usize = 2048;
 
 /// Open the target's memory, page map and a userfaultfd. With the target's own /proc directory,
-/// then /dev/userfaultfd if there is one. Answers their numbers, with the three descriptors.
+/// then /dev/userfaultfd if there is one. Answers their numbers, with the three descriptors. Its `count` is no number of
+/// ranges: with [`PROTECTED`] the target is dumpable while memory and page map are opened, and not dumpable afterwards.
 pub const OPEN: u32 = 1;
+/// See [`OPEN`].
+pub const PROTECTED: u32 = 1;
 /// Close the descriptors of [`OPEN`] that are not the guard.
 pub const CLOSE: u32 = 2;
 /// Free the ranges that follow. From here on the guard is left open when the worker's end closes.

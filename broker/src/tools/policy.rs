@@ -4,7 +4,7 @@ use super::subjects::{client, target};
 use crate::startup::paths::{Place, Purpose};
 use crate::startup::policy;
 use clap::Subcommand;
-use memcr_policy::{Explanation, Limits, Policy, SIZE_LIMIT};
+use memcr_policy::{Explanation, Limits, Permits, Policy, SIZE_LIMIT};
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
 use nix::sys::stat::fstat;
 use nix::unistd::geteuid;
@@ -107,9 +107,17 @@ fn tell_json(explanation: &Explanation, action: Action) -> std::io::Result<()> {
         "allowed": decision.allowed,
         "rule": decision.rule,
         "limits": {"asleep": decision.limits.asleep, "size": decision.limits.size},
+        "permits": permitted(decision.permits),
         "passed_over": passed_over,
     });
     writeln!(stdout(), "{said}")
+}
+
+/// Which processes it permits that are refused otherwise, as a policy file says it.
+fn permitted(permits: Permits) -> Vec<&'static str> {
+    let Permits { non_dumpable, seccomp } = permits;
+    let all = [("non-dumpable", non_dumpable), ("seccomp", seccomp)];
+    all.into_iter().filter(|(_, is_permitted)| *is_permitted).map(|(name, _)| name).collect()
 }
 
 fn tell(explanation: &Explanation, action: Action) -> std::io::Result<()> {
@@ -125,6 +133,10 @@ fn tell(explanation: &Explanation, action: Action) -> std::io::Result<()> {
     }
     if let Some(size) = size {
         write!(stdout(), ", up to {size} bytes")?;
+    }
+    let permitted = permitted(decision.permits);
+    if !permitted.is_empty() {
+        write!(stdout(), ", {} too", permitted.join(" and "))?;
     }
     writeln!(stdout())
 }

@@ -46,6 +46,8 @@ pub mod number {
     pub const FCHMOD: usize = 91;
     /// umask(2).
     pub const UMASK: usize = 95;
+    /// prctl(2).
+    pub const PRCTL: usize = 157;
     /// openat(2).
     pub const OPENAT: usize = 257;
     /// fchownat(2).

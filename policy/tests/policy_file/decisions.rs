@@ -1,7 +1,7 @@
 //! What the rules of a file decide.
 
 use crate::accounts::{parse, peer, target};
-use memcr_policy::{Limits, Policy};
+use memcr_policy::{Limits, Permits, Policy};
 use memcr_protocol::subject::{Action, Namespaces, Peer, TargetFacts};
 
 /// A policy of one rule for all actions.
@@ -267,6 +267,24 @@ fn a_decision_tells_the_limits_of_its_rule() {
     let policy = rule("allow", "limits = { size = 1000 }");
     let decision = policy.decide(&any_peer(), Action::Checkpoint, &any_target());
     assert_eq!(decision.limits, Limits { asleep: None, size: Some(1000) });
+}
+
+#[test]
+fn a_decision_tells_what_its_rule_permits() {
+    for (line, permits) in [
+        ("", Permits { non_dumpable: false, seccomp: false }),
+        ("permits = 'non-dumpable'", Permits { non_dumpable: true, seccomp: false }),
+        ("permits = ['seccomp']", Permits { non_dumpable: false, seccomp: true }),
+        ("permits = ['seccomp', 'non-dumpable']", Permits { non_dumpable: true, seccomp: true }),
+    ] {
+        let decision = rule("allow", line).decide(&any_peer(), Action::Checkpoint, &any_target());
+        assert_eq!(decision.permits, permits, "{line}");
+    }
+    // not those of a rule further down
+    let second = "[[rule]]\nname='second'\neffect='allow'\nactions='checkpoint'\npermits='seccomp'\n";
+    let decision =
+        rule("allow", &format!("\n{second}")).decide(&any_peer(), Action::Checkpoint, &any_target());
+    assert_eq!(decision.permits, Permits::default());
 }
 
 #[test]

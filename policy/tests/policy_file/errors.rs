@@ -56,7 +56,7 @@ fn an_unknown_key_is_an_error_at_the_first_of_them() {
     );
     assert_eq!(
         error_of_rule_with("zeal = 1\ncleint = {}"),
-        "line 6, column 1: unknown key `zeal` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`"
+        "line 6, column 1: unknown key `zeal` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`, `permits`"
     );
     assert_eq!(
         error_of_rule_with("client = { uid = 1, inode = '/a' }"),
@@ -304,7 +304,7 @@ fn columns_count_characters_and_text_is_shown_on_one_short_line() {
     let long = "x".repeat(1000);
     assert_eq!(
         error_of_rule_with(&format!("'é' = 1\n\"\\n{long}\" = 1")),
-        "line 6, column 1: unknown key `é` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`"
+        "line 6, column 1: unknown key `é` in the rule; known are `name`, `client`, `target`, `actions`, `effect`, `limits`, `permits`"
     );
     assert_eq!(
         error_of_rule_with(&format!("client = {{ user = \"\\n{long}\" }}")),
@@ -326,11 +326,15 @@ fn a_range_a_namespace_or_a_limit_that_makes_no_sense_is_an_error() {
         ("limits = { size = '0' }", "`0` is no size"),
         ("limits = { size = '99999999999999999999G' }", "is no size"),
         ("limits = { colour = 1 }", "unknown key `colour`"),
+        ("permits = 'setuid'", "`permits` must be \"non-dumpable\""),
+        ("permits = ['seccomp', 7]", "must be \"non-dumpable\""),
     ] {
         let rule = "version = 1\n[[rule]]\nname='a'\neffect='allow'\nactions='checkpoint'\n";
         let error = error_of(&format!("{rule}{line}"));
         assert!(error.contains(message), "{line}: {error}");
     }
+    let denies = "version = 1\n[[rule]]\nname='a'\neffect='allow'\nactions='list'\npermits = 'seccomp'";
+    assert!(error_of(denies).contains("for rules that allow checkpoints"), "{}", error_of(denies));
     let denies =
         "version = 1\n[[rule]]\nname='a'\neffect='deny'\nactions='checkpoint'\nlimits = { asleep = 1 }";
     assert!(error_of(denies).contains("for rules that allow checkpoints"), "{}", error_of(denies));

@@ -16,9 +16,9 @@ pub use hostile::{
 };
 pub use memory::Region;
 pub use process::{
-    Numbered, end_main_thread, exit_at_once, forbid_dumping, ignore_children, install_harmless_filter,
-    pidfd_of_a_thread, refuse_executable_gain, share_memory_with_a_child, start_vfork_that_lasts,
-    take_call_away,
+    Answer, Numbered, be_strict, count_traps, end_main_thread, exit_at_once, forbid_dumping, ignore_children,
+    install_filter, install_harmless_filter, pidfd_of_a_thread, refuse_executable_gain,
+    share_memory_with_a_child, start_vfork_that_lasts, take_call_away, traps_after,
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{

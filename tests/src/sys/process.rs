@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Makes this process non-dumpable.
 pub fn forbid_dumping() {
@@ -42,15 +43,18 @@ pub fn install_harmless_filter() {
 /// Has the kernel answer a system call of this process, and of the programs that it executes, as if it had none
 /// of that number. Only root may do so without no_new_privs, which would void file capabilities.
 pub fn take_call_away(number: libc::c_long) {
+    install(number, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+}
+
+fn install(number: libc::c_long, answer: u32) {
     const LOAD_NUMBER: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    let error = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     let number = u32::try_from(number).expect("numbers of calls are small");
     let mut filter = [
         libc::sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
         libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: number },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: error },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: answer },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
     let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
@@ -58,6 +62,57 @@ pub fn take_call_away(number: libc::c_long) {
     let outcome =
         unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
     assert_eq!(outcome, 0, "PR_SET_SECCOMP: {}", std::io::Error::last_os_error());
+}
+
+/// What a filter answers.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    /// EPERM.
+    Error,
+    /// SIGSYS, which can be handled.
+    Trap,
+    /// The end of the process.
+    Kill,
+}
+
+/// Installs a seccomp filter that answers one system call, and allows all others.
+pub fn install_filter(number: libc::c_long, answer: Answer) {
+    let answer = match answer {
+        Answer::Error => libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        Answer::Trap => libc::SECCOMP_RET_TRAP,
+        Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+    };
+    // SAFETY: no memory is passed
+    let outcome = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(outcome, 0, "PR_SET_NO_NEW_PRIVS");
+    install(number, answer);
+}
+
+/// Lets this process read, write and end only, for the rest of its life.
+pub fn be_strict() {
+    // SAFETY: no memory is passed
+    let outcome = unsafe { libc::prctl(libc::PR_SET_SECCOMP, 1, 0, 0, 0) };
+    assert_eq!(outcome, 0, "PR_SET_SECCOMP");
+}
+
+static TRAPS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_trap(_: libc::c_int) {
+    TRAPS.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Handles SIGSYS by counting it.
+pub fn count_traps() {
+    // SAFETY: the handler does nothing that a handler may not
+    let before = unsafe { libc::signal(libc::SIGSYS, count_trap as *const () as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR, "signal");
+}
+
+/// Makes a call that may be answered by a trap; how many have been counted.
+pub fn traps_after(number: libc::c_long) -> u32 {
+    // SAFETY: the kernel finds nothing to do in these arguments
+    unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) };
+    TRAPS.load(Ordering::SeqCst)
 }
 
 /// Starts a process that shares this one's memory and does nothing; gives its pid.

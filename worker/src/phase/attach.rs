@@ -3,6 +3,7 @@
 use crate::channel::{Broker, Launcher};
 use crate::confine::{self, Confined, Terms};
 use crate::error::{Error, Result};
+use crate::phase::decide::Grant;
 use crate::phase::handles::{self, Handles};
 use crate::phase::{Judge, Plan, image_file};
 use crate::sys::memory::{self, TargetMemory};
@@ -15,11 +16,12 @@ use crate::target::{facts, refusals};
 use crate::trace::parasite::Parasite;
 use crate::trace::place::Place;
 use crate::trace::puppet::Puppet;
+use crate::trace::rehearsal::rehearse;
 use crate::trace::rendezvous::{Rendezvous, Way};
 use crate::trace::rseq;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
-use memcr_policy::Limits;
+use memcr_policy::Permits;
 use memcr_protocol::deposit::Deposit;
 use memcr_protocol::report::Guard;
 use memcr_protocol::subject::{Peer, TargetFacts};
@@ -103,17 +105,19 @@ pub(crate) fn attach(
         _ if pidfd::has_exited(&request.target) == Ok(true) => Error::NoSuchProcess { pid: pid.as_raw() },
         error => error,
     })?;
+    let mut may_have_filter = false;
     let decided = facts::target(pid, &directory).and_then(|facts| {
         let facts = TargetFacts { sha256: hashed.and_then(|hashed| hashed.sha256(&directory)), ..facts };
-        let (rule, limits) = tell_decision(broker, judge.checkpoint(&peer, &facts), true)?;
+        let grant = tell_decision(broker, judge.checkpoint(&peer, &facts), true)?;
         let size = Status::read(&directory)?.rss_anonymous;
-        judge.require_within(limits, &rule, pid.as_raw(), size)?;
-        Ok(facts)
+        judge.require_within(&grant, pid.as_raw(), size)?;
+        may_have_filter = grant.permits.seccomp;
+        Ok((facts, grant.permits))
     });
-    let prepared = decided.and_then(|facts| {
+    let prepared = decided.and_then(|(facts, permits)| {
         // looking at all of its memory may take a while
         judge.go_on(broker, &facts)?;
-        let prepared = prepare(&mut tracees, &directory, &request, launcher)?;
+        let prepared = prepare(&mut tracees, &directory, &request, permits, launcher)?;
         Ok((facts, prepared))
     });
     match prepared {
@@ -134,7 +138,8 @@ pub(crate) fn attach(
             duration: began.elapsed(),
         }),
         Err(error) => {
-            let lost = tracees.lost();
+            let lost = if may_have_filter { KILLED_BY_FILTER } else { "during the operation" };
+            let lost = Error::Lost { pid: pid.as_raw(), when: lost };
             tracees.release();
             // whatever went wrong by that, and whatever of ours was left in it
             let is_dead = !matches!(error, Error::Denied { .. }) && died(&request.target, &directory);
@@ -179,6 +184,10 @@ fn decide_and_seize(
     Ok(Seized { tracees, may_be_stopped, hashed })
 }
 
+/// When a target dies whose rule permits filters.
+const KILLED_BY_FILTER: &str = "while memcr worked in it: if it had a seccomp filter, that may have killed it for a call of \
+                                memcr's, and the rule should not permit `seccomp`";
+
 /// How long a process that is being killed may take to end.
 const DYING: Duration = Duration::from_secs(1);
 
@@ -192,17 +201,13 @@ fn died(target: &OwnedFd, directory: &ProcDirectory) -> bool {
 }
 
 /// Tells the broker which rule decided: every denial, and the allowance that counts.
-fn tell_decision(
-    broker: &Broker,
-    decision: Result<(String, Limits)>,
-    counts: bool,
-) -> Result<(String, Limits)> {
+fn tell_decision(broker: &Broker, decision: Result<Grant>, counts: bool) -> Result<Grant> {
     match decision {
-        Ok((rule, limits)) => {
+        Ok(grant) => {
             if counts {
-                broker.tell(&WorkerEvent::Decided { rule: rule.clone(), allowed: true });
+                broker.tell(&WorkerEvent::Decided { rule: grant.rule.clone(), allowed: true });
             }
-            Ok((rule, limits))
+            Ok(grant)
         }
         Err(Error::Denied { action, pid, rule }) => {
             broker.tell(&WorkerEvent::Decided { rule: rule.clone(), allowed: false });
@@ -210,6 +215,14 @@ fn tell_decision(
         }
         Err(error) => Err(error),
     }
+}
+
+/// What a target has that not every rule permits.
+#[derive(Clone, Copy)]
+struct Fitness {
+    permits: Permits,
+    /// A seccomp filter of its own.
+    has_filter: bool,
 }
 
 struct Prepared {
@@ -228,6 +241,7 @@ fn prepare(
     tracees: &mut Tracees,
     directory: &ProcDirectory,
     request: &Request<'_>,
+    permits: Permits,
     launcher: &Launcher,
 ) -> Result<Prepared> {
     let pid = tracees.pid();
@@ -236,8 +250,9 @@ fn prepare(
     let live = directory.thread(tid)?;
     let mappings = mappings::read(&live.file("smaps")?)?;
     refusals::on_frozen(pid, tid, directory, &mappings)?;
+    let mut fitness = Fitness { permits, has_filter: false };
     for tid in tracees.tids() {
-        refusals::seccomp_of_thread(pid, &directory.thread(tid)?)?;
+        fitness.has_filter |= refusals::seccomp_of_thread(pid, &directory.thread(tid)?, permits.seccomp)?;
     }
     let Status { rss_anonymous: rss_before, rss_file, .. } = Status::read(&live)?;
     let site = Site::find(pid, tid, &mappings)?;
@@ -251,7 +266,7 @@ fn prepare(
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
     let mut parasite = Parasite::new(puppet, place)?;
     let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
-    match inject(&mut parasite, tracees, &live, request, launcher, frame) {
+    match inject(&mut parasite, tracees, &live, request, launcher, frame, fitness) {
         Ok(handles) => {
             Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before, rss_file })
         }
@@ -290,6 +305,7 @@ fn inject(
     request: &Request<'_>,
     launcher: &Launcher,
     frame: (u64, u64),
+    fitness: Fitness,
 ) -> Result<Handles> {
     let pid = tracees.pid();
     let way = &request.plan.settings.way;
@@ -301,11 +317,14 @@ fn inject(
     let rendezvous = Rendezvous::arrange(way, pid, live, target)?;
     // before the first call: the launcher knows of everything before it is there
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
+    if fitness.has_filter {
+        rehearse(parasite.puppet(), tracees)?;
+    }
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
-    refusals::dumpable(pid, dumpable)?;
+    let is_protected = refusals::is_protected(pid, dumpable, fitness.permits.non_dumpable)?;
     parasite.inject(tracees, live, &rendezvous)?;
-    let handles = handles::take(parasite, tracees, live, request.device)?;
+    let handles = handles::take(parasite, tracees, live, request.device, is_protected)?;
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     Ok(handles)
 }

@@ -4,7 +4,7 @@ use crate::channel::{Broker, Launcher, Order};
 use crate::error::{Error, Result};
 use crate::target::clients::Clients;
 use crate::target::facts;
-use memcr_policy::{Decision, Limits, Policy};
+use memcr_policy::{Decision, Limits, Permits, Policy};
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
 use memcr_protocol::worker::WorkerEvent;
 use std::cell::RefCell;
@@ -21,6 +21,15 @@ pub(crate) struct Authority {
     pub(crate) generation: Option<u32>,
     /// Whose sockets are clients'.
     pub(crate) clients: Clients,
+}
+
+/// The rule that allows a checkpoint.
+pub(super) struct Grant {
+    /// Its name.
+    pub(super) rule: String,
+    limits: Limits,
+    /// Processes that it permits though they are refused otherwise.
+    pub(super) permits: Permits,
 }
 
 /// A worker's judgement. Its policy is that of the time when it was forked, or a newer one: the launcher is asked
@@ -48,11 +57,11 @@ impl<'a> Judge<'a> {
         self.authority.clients.keep_open()
     }
 
-    /// The rule that allows the checkpoint with its limits, or the denial.
-    pub(super) fn checkpoint(&self, peer: &Peer, target: &TargetFacts) -> Result<(String, Limits)> {
-        let Decision { allowed, rule, limits } = self.decide(peer, Action::Checkpoint, target);
+    /// The rule that allows the checkpoint with its limits and what it permits, or the denial.
+    pub(super) fn checkpoint(&self, peer: &Peer, target: &TargetFacts) -> Result<Grant> {
+        let Decision { allowed, rule, limits, permits } = self.decide(peer, Action::Checkpoint, target);
         if allowed {
-            Ok((rule, limits))
+            Ok(Grant { rule, limits, permits })
         } else {
             Err(Error::Denied { action: Action::Checkpoint.name(), pid: target.pid, rule })
         }
@@ -65,13 +74,14 @@ impl<'a> Judge<'a> {
 
     /// Refuses a checkpoint that goes over the limits of the rule that allows it; `size` is the target's anonymous
     /// memory in bytes.
-    pub(super) fn require_within(&self, limits: Limits, rule: &str, pid: i32, size: u64) -> Result<()> {
-        let over = |reason: String| Error::OverLimit { pid, rule: rule.to_owned(), reason };
+    pub(super) fn require_within(&self, grant: &Grant, pid: i32, size: u64) -> Result<()> {
+        let Grant { rule, limits, .. } = grant;
+        let over = |reason: String| Error::OverLimit { pid, rule: rule.clone(), reason };
         if let Some(most) = limits.size.filter(|most| size > *most) {
             return Err(over(format!("it has {size} bytes of memory, and the rule allows {most}")));
         }
         match limits.asleep {
-            Some(most) if !self.launcher.claim(rule.to_owned(), most)? => {
+            Some(most) if !self.launcher.claim(rule.clone(), most)? => {
                 Err(over(format!("{most} processes sleep by this rule, as many as it allows; wake one")))
             }
             Some(_) | None => Ok(()),
@@ -156,5 +166,10 @@ impl<'a> Judge<'a> {
 
 /// What is said of a client that has no name here.
 fn unknown() -> Decision {
-    Decision { allowed: false, rule: UNKNOWN_PEER.into(), limits: Limits::default() }
+    Decision {
+        allowed: false,
+        rule: UNKNOWN_PEER.into(),
+        limits: Limits::default(),
+        permits: Permits::default(),
+    }
 }

@@ -35,10 +35,11 @@ pub(super) fn take(
     tracees: &mut Tracees,
     live: &ProcDirectory,
     device: Option<BorrowedFd<'_>>,
+    is_protected: bool,
 ) -> Result<Handles> {
     let mut passed = vec![live.descriptor().as_raw_fd()];
     passed.extend(device.map(|device| device.as_raw_fd()));
-    let (answer, descriptors) = parasite.open(tracees, &passed)?;
+    let (answer, descriptors) = parasite.open(tracees, &passed, is_protected)?;
     if answer.status != 0 {
         return Err(refusal(tracees, answer.done, answer.status));
     }

@@ -87,22 +87,40 @@ pub(crate) fn on_frozen(pid: Pid, tid: Pid, directory: &ProcDirectory, mappings:
     Ok(())
 }
 
-/// No thread may run under a filter that could forbid the parasite's system calls.
-pub(crate) fn seccomp_of_thread(pid: Pid, thread: &ProcDirectory) -> Result<()> {
+/// Whether a thread runs under a filter that could forbid the parasite's system calls, if that is permitted.
+pub(crate) fn seccomp_of_thread(pid: Pid, thread: &ProcDirectory, is_permitted: bool) -> Result<bool> {
     match Status::read(thread)?.seccomp {
-        0 => Ok(()),
-        _ => refuse(
+        0 => Ok(false),
+        FILTERED if is_permitted => Ok(true),
+        FILTERED => refuse(
             pid,
-            "it runs under a seccomp filter, which could kill it for the calls that free its memory",
+            "it runs under a seccomp filter, which could kill it for the calls that free its memory, and the rule \
+             doesn't permit `seccomp`",
         ),
+        _ => {
+            refuse(pid, "it runs in the strict mode of seccomp, which would kill it for any call of memcr's")
+        }
     }
 }
 
-/// What prctl(PR_GET_DUMPABLE) says: only 1 lets others read its memory.
-pub(crate) fn dumpable(pid: Pid, value: i64) -> Result<()> {
+/// What the kernel shows of a thread with a filter (prctl(2), SECCOMP_MODE_FILTER).
+const FILTERED: u32 = 2;
+
+/// Whether its memory is protected from others, if that is permitted, by what prctl(PR_GET_DUMPABLE) says: only 1 lets others
+/// read it, and 2 (of programs that changed their rights) can't be set again.
+pub(crate) fn is_protected(pid: Pid, value: i64, is_permitted: bool) -> Result<bool> {
     match value {
-        1 => Ok(()),
-        _ => refuse(pid, "it is not dumpable: it protects its memory from being read by others"),
+        1 => Ok(false),
+        0 if is_permitted => Ok(true),
+        0 => refuse(
+            pid,
+            "it is not dumpable: it protects its memory from being read by others, and the rule doesn't permit \
+             `non-dumpable`",
+        ),
+        _ => refuse(
+            pid,
+            "it is not dumpable since it changed its rights (it was started setuid, or with capabilities)",
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ mod meeting;
 pub(crate) mod parasite;
 pub(crate) mod place;
 pub(crate) mod puppet;
+pub(crate) mod rehearsal;
 pub(crate) mod rendezvous;
 pub(crate) mod rseq;
 pub(crate) mod tracees;

@@ -14,7 +14,7 @@ use crate::trace::puppet::Puppet;
 use crate::trace::rendezvous::Rendezvous;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::deposit::Debris;
-use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, OPEN, Order, Range, Start};
+use memcr_protocol::parasite::{Answer, FREE, MAX_RANGES, OPEN, Order, PROTECTED, Range, Start};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -166,27 +166,29 @@ impl Parasite {
         &mut self,
         tracees: &mut Tracees,
         descriptors: &[RawFd],
+        is_protected: bool,
     ) -> Result<(Answer, Vec<OwnedFd>)> {
-        self.exchange(tracees, OPEN, &[], descriptors)
+        let order = Order { command: OPEN, count: if is_protected { PROTECTED } else { 0 } };
+        self.exchange(tracees, order, &[], descriptors)
     }
 
     /// Gives one order and waits for its answer.
     pub(crate) fn order(&mut self, tracees: &mut Tracees, command: u32, ranges: &[Range]) -> Result<Answer> {
-        self.exchange(tracees, command, ranges, &[]).map(|(answer, _)| answer)
+        let order = Order { command, count: u32::try_from(ranges.len()).unwrap_or(u32::MAX) };
+        self.exchange(tracees, order, ranges, &[]).map(|(answer, _)| answer)
     }
 
     fn exchange(
         &mut self,
         tracees: &mut Tracees,
-        command: u32,
+        order: Order,
         ranges: &[Range],
         descriptors: &[RawFd],
     ) -> Result<(Answer, Vec<OwnedFd>)> {
         debug_assert!(ranges.len() <= MAX_RANGES);
-        if command == FREE {
+        if order.command == FREE {
             self.puppet.wait_without_limit();
         }
-        let order = Order { command, count: u32::try_from(ranges.len()).unwrap_or(u32::MAX) };
         let mut packet = memory::bytes_of(&order).to_vec();
         for range in ranges {
             packet.extend_from_slice(memory::bytes_of(range));

@@ -50,6 +50,8 @@ pub(crate) struct Puppet {
     /// Stack pointer for calls from which it finds its way home.
     stack: Option<u64>,
     stop_signal: i32,
+    /// Signals that don't reach it while it works for us.
+    blocked: u64,
     /// Time for one step; none once it must be waited for, however long it takes.
     patience: Option<Duration>,
 }
@@ -72,8 +74,36 @@ impl Puppet {
             instruction: site.gadgets.call,
             stack: way_home.map(|way| way.stack),
             stop_signal: 0,
+            blocked: u64::MAX,
             patience: Some(Duration::from_secs(STEP_SECONDS)),
         })
+    }
+
+    /// Its thread has a seccomp filter, which may answer a call with SIGSYS: were that blocked, the kernel would take the
+    /// program's handler away. [`Puppet::take_trap`] must follow each call that may have been answered so.
+    pub(crate) fn expect_traps(&mut self) {
+        self.blocked = !ptrace::signal_bit(libc::SIGSYS);
+    }
+
+    /// Whether SIGSYS waits for its thread.
+    pub(crate) fn has_trap(&self) -> Result<bool> {
+        let queued = ptrace::queued_signals(self.tid)
+            .map_err(Error::system("reading the queued signals of thread", self.tid))?;
+        Ok(queued & ptrace::signal_bit(libc::SIGSYS) != 0)
+    }
+
+    /// Takes the SIGSYS away with which its filter answered a call of ours, if it did. The thread runs none of its program:
+    /// the signal comes first.
+    pub(crate) fn take_trap(&self, tracees: &mut Tracees) -> Result<()> {
+        if !self.has_trap()? {
+            return Ok(());
+        }
+        self.set_signal_mask(self.blocked)?;
+        ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
+        match tracees.wait_for(self.tid, self.deadline())? {
+            Stop::Signal(libc::SIGSYS) => self.go_home(),
+            _ => Err(tracees.lost()),
+        }
     }
 
     /// From now on every step is waited for: memory is being freed, and nothing can be given back before
@@ -110,7 +140,7 @@ impl Puppet {
     /// Lets the thread make one system call; the result, negative for an error number.
     pub(crate) fn call(&mut self, tracees: &mut Tracees, number: i64, arguments: [u64; 6]) -> Result<i64> {
         self.set_registers(&self.home.for_call(self.instruction, self.stack, number, arguments))?;
-        self.set_signal_mask(u64::MAX)?;
+        self.set_signal_mask(self.blocked)?;
         let result = self.run_call(tracees);
         self.go_home()?;
         result
@@ -176,7 +206,7 @@ impl Puppet {
     /// Prepares the thread for a function of one argument on its own stack, which must find home by itself.
     pub(crate) fn prepare(&mut self, entry: u64, argument: u64, stack_top: u64) -> Result<()> {
         self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
-        self.set_signal_mask(u64::MAX)
+        self.set_signal_mask(self.blocked)
     }
 
     /// Stops the running thread wherever it is; [`Puppet::go_home`] must follow.

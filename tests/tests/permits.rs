@@ -1,0 +1,127 @@
+//! Processes that are refused unless a rule permits them: those that protect their memory, and those with a seccomp filter.
+
+use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::procfs;
+use memcr_tests::target::{Target, value};
+use memcr_tests::users::cast;
+use nix::sys::signal::Signal;
+use std::os::unix::process::ExitStatusExt;
+
+fn daemon(permits: &str) -> Daemon {
+    let actions = "['checkpoint', 'restore', 'list', 'status']";
+    let rule = format!("[[rule]]\nname = 'apps'\neffect = 'allow'\nactions = {actions}\n");
+    let permits = if permits.is_empty() { String::new() } else { format!("permits = {permits}\n") };
+    Setup::new().without_group().policy(&format!("version = 1\n{rule}{permits}")).start()
+}
+
+fn state(name: &str) -> Target {
+    Target::start(&cast().target, "sample-state", &[name])
+}
+
+/// A process that is not dumpable is root's in /proc.
+fn is_protected(target: &Target) -> bool {
+    procfs::owner(target.pid()) == 0
+}
+
+#[track_caller]
+fn sleeps_and_wakes(daemon: &Daemon, target: &mut Target) {
+    daemon.client().checkpoint(target.pid()).expect_status(0);
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+}
+
+#[test]
+fn a_process_that_is_not_dumpable_sleeps_if_the_rule_permits_it_and_stays_so() {
+    let daemon = daemon("['non-dumpable']");
+    let mut target = state("not-dumpable");
+    assert!(is_protected(&target));
+    let before = procfs::Snapshot::of(target.pid());
+    daemon.client().checkpoint(target.pid()).expect_status(0);
+    assert!(is_protected(&target), "asleep");
+    daemon.client().restore(target.pid()).expect_status(0);
+    assert!(is_protected(&target), "awake");
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after a sleep");
+    target.assert_intact();
+    // by a successor too
+    daemon.put_to_sleep(&target);
+    memcr_tests::daemon::send(daemon.workers()[0], Signal::SIGKILL);
+    target.wait_until_awake();
+    target.assert_intact();
+    assert!(is_protected(&target), "woken by a successor");
+}
+
+#[test]
+fn nothing_else_permits_it() {
+    for permits in ["", "['seccomp']"] {
+        let daemon = daemon(permits);
+        let mut target = state("not-dumpable");
+        let outcome = daemon.client().checkpoint(target.pid()).expect_status(3);
+        outcome.expect_words(&["not dumpable", "doesn't permit `non-dumpable`"]);
+        assert!(is_protected(&target));
+        target.assert_intact();
+    }
+    for permits in ["", "['non-dumpable']"] {
+        let daemon = daemon(permits);
+        let mut target = state("filtered");
+        let outcome = daemon.client().checkpoint(target.pid()).expect_status(3);
+        outcome.expect_words(&["seccomp", "doesn't permit `seccomp`"]);
+        target.assert_intact();
+    }
+}
+
+#[test]
+fn a_process_with_a_filter_sleeps_if_the_rule_permits_it() {
+    let daemon = daemon("['seccomp', 'non-dumpable']");
+    let mut target = state("filtered");
+    let before = procfs::Snapshot::of(target.pid());
+    for _ in 0..3 {
+        sleeps_and_wakes(&daemon, &mut target);
+    }
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after three sleeps");
+    daemon.assert_no_worker_died();
+}
+
+#[test]
+fn a_filter_that_forbids_what_memcr_needs_is_found_before_anything_is_done() {
+    let daemon = daemon("'seccomp'");
+    for call in ["mmap", "munmap", "madvise", "openat", "ioctl", "close", "recvmsg", "sendmsg", "prctl"] {
+        for answer in ["error", "trap"] {
+            let mut target = state(&format!("{answer}:{call}"));
+            // it has its filter by then
+            target.assert_intact();
+            let before = procfs::Snapshot::of(target.pid());
+            let outcome = daemon.client().checkpoint(target.pid()).expect_status(3);
+            let outcome = outcome.expect_words(&[&format!("{call}(2)"), "its seccomp filter"]);
+            if answer == "error" {
+                outcome.expect_words(&["answers it with", "not permitted"]);
+            }
+            target.wait_until_awake();
+            before.assert_same(&procfs::Snapshot::of(target.pid()), call);
+            // a trap for memcr was none for the program, whose handler is still there
+            let own = if answer == "trap" { "1" } else { "0" };
+            assert_eq!(value(&target.ask("trap"), "traps"), own, "{answer}:{call}");
+            target.assert_intact();
+        }
+    }
+    daemon.assert_no_worker_died();
+}
+
+#[test]
+fn a_filter_that_kills_can_not_be_survived_and_the_client_is_told_why() {
+    let daemon = daemon("'seccomp'");
+    let mut target = state("kill:madvise");
+    target.assert_intact();
+    let outcome = daemon.client().checkpoint(target.pid()).expect_status(5);
+    outcome.expect_words(&["seccomp filter", "should not permit"]);
+    assert_eq!(target.wait_for_end().signal(), Some(libc::SIGSYS));
+    assert!(procfs::is_alive(daemon.launcher()));
+}
+
+#[test]
+fn the_strict_mode_of_seccomp_is_never_permitted() {
+    let daemon = daemon("'seccomp'");
+    let mut target = state("strict");
+    target.assert_intact();
+    daemon.client().checkpoint(target.pid()).expect_status(3).expect_words(&["strict mode"]);
+    target.assert_intact();
+}
