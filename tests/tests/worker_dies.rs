@@ -1,8 +1,8 @@
 //! Invariant 2 to the letter: wherever a worker is killed, its target runs on as if nothing had been.
 
 use memcr_tests::client::Running;
-use memcr_tests::daemon::Daemon;
-use memcr_tests::procfs::Snapshot;
+use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::scratch::Scratch;
 use memcr_tests::sockets::{self, assert_empty, daemon_with};
 use memcr_tests::target::Target;
@@ -38,6 +38,15 @@ fn the_same_holds_for_a_waiting_target_with_a_socket_in_a_directory() {
     let scratch = Scratch::new();
     let directory = sockets::directory_of(&cast().target, &scratch);
     killed_at_every_call(&daemon_with(&directory).start(), &mut waiting(), Some(&directory));
+}
+
+#[test]
+fn the_same_holds_for_a_process_that_protects_its_memory_which_stays_so() {
+    let rule = "[[rule]]\nname = 'all'\neffect = 'allow'\nactions = ['checkpoint', 'restore']\npermits = 'non-dumpable'\n";
+    let daemon = Setup::new().without_group().policy(&format!("version = 1\n{rule}")).start();
+    let mut target = Target::start(&cast().target, "sample-state", &["not-dumpable", "2"]);
+    killed_at_every_call(&daemon, &mut target, None);
+    assert_eq!(procfs::owner(target.pid()), 0, "it is dumpable");
 }
 
 fn computing() -> Target {

@@ -262,7 +262,7 @@ fn unsafe_code_is_in_the_c_interface_only_of_the_crates_that_need_none() {
 #[test]
 fn every_test_that_the_specification_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let texts = ["specification.md", "past-cves.md"]
+    let texts = ["specification.md", "past-cves.md", "threat-model.md"]
         .map(|name| std::fs::read_to_string(root.join("doc").join(name)).expect("it is there"));
     let text = texts.concat();
     // between backticks, every second piece is a name

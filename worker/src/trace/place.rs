@@ -108,12 +108,11 @@ pub(crate) fn is_ours(tid: Pid, (address, length): (u64, u64), mappings: &[Mappi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::memory::page_size;
     use crate::target::mappings::parse;
 
-    const PAGE: u64 = 4096;
-
     fn find(text: &str) -> Option<u64> {
-        Place::find(&parse(text), PAGE).map(|place| place.address)
+        Place::find(&parse(text), page_size()).map(|place| place.address)
     }
 
     #[test]
@@ -134,7 +133,7 @@ mod tests {
         );
         let address = place.unwrap();
         assert!(address > 0x60_0000 + FAR / 2 && address < 0x7fff_fffd_e000 - FAR / 2, "{address:x}");
-        assert_eq!(address % PAGE, 0);
+        assert_eq!(address % page_size(), 0);
     }
 
     #[test]

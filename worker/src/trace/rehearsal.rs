@@ -49,7 +49,7 @@ pub(crate) fn rehearse(puppet: &mut Puppet, tracees: &mut Tracees) -> Result<()>
         if answer != -i64::from(expected) {
             puppet.take_trap(tracees)?;
             let said = match i32::try_from(-answer) {
-                Ok(number @ 1..4096) => format!("answers it with {}", Errno::from_raw(number).desc()),
+                Ok(number @ 1..=4095) => format!("answers it with {}", Errno::from_raw(number).desc()),
                 _ => "does something else instead".to_owned(),
             };
             return Err(Error::Refused {
