@@ -93,7 +93,7 @@ fn a_filter_that_forbids_what_memcr_needs_is_found_before_anything_is_done() {
             let outcome = daemon.client().checkpoint(target.pid()).expect_status(3);
             let outcome = outcome.expect_words(&[&format!("{call}(2)"), "its seccomp filter"]);
             if answer == "error" {
-                outcome.expect_words(&["answers it with", "not permitted"]);
+                outcome.expect_words(&["answers it with: ", "not permitted"]);
             }
             target.wait_until_awake();
             before.assert_same(&procfs::Snapshot::of(target.pid()), call);

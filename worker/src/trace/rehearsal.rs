@@ -48,9 +48,10 @@ pub(crate) fn rehearse(puppet: &mut Puppet, tracees: &mut Tracees) -> Result<()>
         let answer = puppet.call(tracees, number, arguments)?;
         if answer != -i64::from(expected) {
             puppet.take_trap(tracees)?;
-            let said = match i32::try_from(-answer) {
-                Ok(number @ 1..=4095) => format!("answers it with {}", Errno::from_raw(number).desc()),
-                _ => "does something else instead".to_owned(),
+            let error = i32::try_from(-answer).map_or(Errno::UnknownErrno, Errno::from_raw);
+            let said = match error {
+                Errno::UnknownErrno => "does something else instead".to_owned(),
+                error => format!("answers it with: {}", error.desc()),
             };
             return Err(Error::Refused {
                 pid: tracees.pid().as_raw(),
