@@ -28,8 +28,11 @@ enum Need {
 }
 use Need::{Elsewhere, Test};
 
+/// Rules and what needs them.
+type Needs = &'static [(&'static str, Need)];
+
 /// Tables of the document, whose filter they are in, and the rules that a sleep and a waking don't need.
-const TABLES: &[(&str, &str, &[(&str, Need)])] = &[
+const TABLES: &[(&str, &str, Needs)] = &[
     (
         "confined",
         "### A confined worker",

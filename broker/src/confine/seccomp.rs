@@ -9,6 +9,7 @@ use crate::arch::{SYSTEM_CALLS, TARGET};
 use crate::error::BrokerError;
 use memcr_filter::Condition::{Has, Is, Lacks, Whole, Within};
 use memcr_filter::{Entry, Filter, allow, allow_if, bits, call, request};
+use std::hash::RandomState;
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,8 @@ const ONE_SHOT: &[Entry] = &[
 
 /// Installs the filter for `mode` in every thread of this process; whether the audit log may be opened anew.
 pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
+    // seeds of hash tables are asked of the kernel once in a thread, and not any more behind the filter
+    std::hint::black_box(RandomState::new());
     let filter = filter(mode, reopens);
     #[cfg(feature = "drill")]
     let filter = memcr_drill::Role::removed("broker").into_iter().fold(filter, Filter::without);
