@@ -13,10 +13,11 @@
 
 use memcr_protocol::client::{Answer, ClientFrame, Request, ServerFrame, VERSION};
 use memcr_protocol::frame::{self, Assembler, Message as _};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -136,6 +137,15 @@ fn slow(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
     Told { answered: number, refused: 0 }
 }
 
+/// Requests whose answers no daemon should keep for one client.
+const FAR_TOO_MANY: usize = 100_000;
+
+/// Whether a request can be sent, now or soon.
+fn takes_more(connection: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(connection.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut polled, PollTimeout::from(300_u16)).is_ok_and(|ready| ready > 0)
+}
+
 fn unread(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
     let request = frame::encode(&ClientFrame::Request { id: 1, request: Request::List }).expect("it fits");
     let (requests, mut told) = (request.repeat(256), Told::default());
@@ -143,12 +153,15 @@ fn unread(socket: &str, number: usize, kept: &mut Vec<UnixStream>) -> Told {
         let mut connection = connect(socket).expect("it listens");
         connection.write_all(&hello()).expect("it listens");
         connection.set_nonblocking(true).expect("a socket");
-        // how much fits depends on how fast it is read there; no answer is ever read here
-        let mut at = 0;
-        while let Ok(written) = connection.write(&requests[at..]) {
+        // until no more is taken there, or far too much was; no answer is ever read here
+        let (mut at, mut asked) = (0, 0);
+        while asked < FAR_TOO_MANY && takes_more(&connection) {
+            let Ok(written) = connection.write(&requests[at..]) else { break };
             at = (at + written) % requests.len();
-            told.answered += written / request.len();
+            asked += written / request.len();
         }
+        told.refused += usize::from(asked >= FAR_TOO_MANY);
+        told.answered += asked;
         kept.push(connection);
     }
     told
