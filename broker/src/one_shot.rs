@@ -62,18 +62,21 @@ pub(crate) fn run(pid: i32, arguments: &Arguments, passed: Passed) -> Result<Exi
         stage: Stage::Sleeping,
         renderer,
     };
-    shot.begin()?;
-    let status = loop {
-        let turns = server.turn()?;
-        if let Some(status) = shot.turn(&server, &turns)? {
-            break status;
+    let status = server.run(|server| {
+        shot.begin()?;
+        let status = loop {
+            let turns = server.turn()?;
+            if let Some(status) = shot.turn(server, &turns)? {
+                break status;
+            }
+        };
+        // the image is gone when this has ended
+        server.stop("done");
+        while !server.has_ended() {
+            server.turn()?;
         }
-    };
-    // the image is gone when this has ended
-    server.stop("done");
-    while !server.has_ended() {
-        server.turn()?;
-    }
+        Ok(status)
+    })?;
     Ok(ExitCode::from(status))
 }
 

@@ -19,11 +19,14 @@ use tracing::{info, warn};
 pub(crate) fn run(arguments: &Arguments, passed: Passed) -> Result<ExitCode, BrokerError> {
     let foundation = startup::lay(arguments, passed, None)?;
     let mut server = confined(foundation, Mode::Serve)?;
-    while !server.has_ended() {
-        if server.turn()?.contains(&Turn::Signal) {
-            server.stop("a signal asks for it");
+    server.run(|server| {
+        while !server.has_ended() {
+            if server.turn()?.contains(&Turn::Signal) {
+                server.stop("a signal asks for it");
+            }
         }
-    }
+        Ok(())
+    })?;
     Ok(if server.has_lost_its_launcher() {
         ExitCode::from(Code::Internal.exit_status())
     } else {

@@ -2,13 +2,14 @@
 
 use memcr_tests::cgroup::Freezer;
 use memcr_tests::client::Outcome;
-use memcr_tests::daemon::Daemon;
+use memcr_tests::daemon::{Daemon, send};
 use memcr_tests::fuse;
 use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
 use memcr_tests::wait;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -218,8 +219,18 @@ fn code_on_a_file_system_that_does_not_answer_is_no_trap() {
     let mut fuse = Fuse::start(&daemon);
     let mut target = hostile(&["maps-code", &fuse.file]);
     assert_eq!(fuse.server.ask("silence"), "silent");
-    // it is called like a C library, whose code is looked at first
-    let outcome = checkpoint(&daemon, target.pid()).expect_status(3);
+    // it is called like a C library, whose code is looked at first, by a thread that may wait
+    let running = daemon.client().start_checkpoint(target.pid());
+    let is_waiting = |pid: &i32| procfs::threads(*pid).len() == 2;
+    let worker =
+        wait::until_some("its worker waits", BOUND, || daemon.workers().into_iter().find(is_waiting));
+    // as a freezer of cgroups, or a person at a terminal, may do to it
+    for (signal, state) in [(Signal::SIGSTOP, 'T'), (Signal::SIGCONT, 'S')] {
+        send(worker, signal);
+        let is_so = || procfs::Status::of(worker).is_some_and(|status| status.state() == state);
+        wait::until("it is stopped, and waits again", is_so);
+    }
+    let outcome = running.finish().expect_status(3);
     assert_harmless(&outcome, &mut target);
     outcome.expect_words(&["code", "does not answer"]);
     wait::until("its worker is gone", || daemon.workers().is_empty());

@@ -1,11 +1,14 @@
 //! Processes that are refused unless a rule permits them: those that protect their memory, and those with a seccomp filter.
 
-use memcr_tests::daemon::{Daemon, Setup};
+use memcr_tests::daemon::{Daemon, Setup, send};
 use memcr_tests::procfs;
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
+use memcr_tests::wait;
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn daemon(permits: &str) -> Daemon {
     let actions = "['checkpoint', 'restore', 'list', 'status']";
@@ -44,7 +47,7 @@ fn a_process_that_is_not_dumpable_sleeps_if_the_rule_permits_it_and_stays_so() {
     target.assert_intact();
     // by a successor too
     daemon.put_to_sleep(&target);
-    memcr_tests::daemon::send(daemon.workers()[0], Signal::SIGKILL);
+    send(daemon.workers()[0], Signal::SIGKILL);
     target.wait_until_awake();
     target.assert_intact();
     assert!(is_protected(&target), "woken by a successor");
@@ -84,7 +87,8 @@ fn a_process_with_a_filter_sleeps_if_the_rule_permits_it() {
 #[test]
 fn a_filter_that_forbids_what_memcr_needs_is_found_before_anything_is_done() {
     let daemon = daemon("'seccomp'");
-    for call in ["mmap", "munmap", "madvise", "openat", "ioctl", "close", "recvmsg", "sendmsg", "prctl"] {
+    for call in ["mmap", "munmap", "madvise", "openat", "ioctl", "close", "recvmsg", "sendmsg", "socketpair"]
+    {
         for answer in ["error", "trap"] {
             let mut target = state(&format!("{answer}:{call}"));
             // it has its filter by then
@@ -115,6 +119,58 @@ fn a_filter_that_kills_can_not_be_survived_and_the_client_is_told_why() {
     outcome.expect_words(&["seccomp filter", "should not permit"]);
     assert_eq!(target.wait_for_end().signal(), Some(libc::SIGSYS));
     assert!(procfs::is_alive(daemon.launcher()));
+}
+
+#[test]
+fn a_filter_that_kills_a_thread_breaks_the_process_and_the_client_is_told_so() {
+    let daemon = daemon("'seccomp'");
+    let mut target = state("kill-thread:madvise");
+    target.assert_intact();
+    let outcome = daemon.client().checkpoint(target.pid()).expect_status(5);
+    outcome.expect_words(&["lost a thread", "should not permit"]);
+    assert!(procfs::is_alive(daemon.launcher()));
+    send(target.pid(), Signal::SIGKILL);
+}
+
+#[test]
+fn a_sigsys_that_others_send_all_the_time_holds_nobody_up_and_harms_nothing() {
+    let daemon = daemon("'seccomp'");
+    // a filter that lets everything through that memcr needs, and a handler
+    let mut target = state("error:umask");
+    target.assert_intact();
+    let (pid, is_done) = (target.pid(), AtomicBool::new(false));
+    let (slept, sent) = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                send(pid, Signal::SIGSYS);
+                sent += 1;
+                wait::let_pass(Duration::from_micros(200));
+            }
+            sent
+        });
+        let mut slept = 0;
+        for _ in 0..12 {
+            let outcome = daemon.client().checkpoint(pid);
+            match outcome.status {
+                0 => {
+                    slept += 1;
+                    daemon.client().restore(pid).expect_status(0);
+                }
+                // one waits for it
+                3 => {}
+                other => panic!("{other}: {}", outcome.errors),
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+        (slept, sender.join().expect("it sends"))
+    });
+    println!("{slept} sleeps, {sent} signals");
+    target.wait_until_awake();
+    target.assert_intact();
+    assert!(procfs::Status::of(pid).is_some_and(|status| status.hexadecimal("SigCgt") >> 30 & 1 == 1));
+    wait::until("all workers are gone", || daemon.workers().is_empty());
+    daemon.assert_no_worker_died();
 }
 
 #[test]

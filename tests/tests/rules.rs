@@ -65,6 +65,11 @@ const TABLES: &[(&str, &str, Needs)] = &[
         &[
             ("fstat", FSTAT),
             (
+                "restart_syscall",
+                Test("hostile_target", "code_on_a_file_system_that_does_not_answer_is_no_trap"),
+            ),
+            ("sched_yield", Elsewhere("an answer that comes in the very moment in which it is given up")),
+            (
                 "kcmp:KCMP_FILE",
                 Test("crash_safety", "a_sleeper_whose_worker_is_killed_wakes_with_its_memory"),
             ),

@@ -48,6 +48,12 @@ pub(crate) enum Error {
     /// The target died.
     #[error("process {pid} died {when}")]
     Lost { pid: i32, when: &'static str },
+    /// A thread of it died.
+    #[error(
+        "process {pid} lost a thread while memcr worked in it: its seccomp filter killed that for a call of memcr's, and \
+         the rule should not permit `seccomp`. The process is broken: start it anew"
+    )]
+    ThreadKilled { pid: i32 },
     /// A signal ends it.
     #[error(
         "process {pid} got {signal} while it slept, which ends it: it was let go to die, and its memory was not \
@@ -126,7 +132,9 @@ impl Error {
             Self::Refused { .. } => Code::TargetRefused,
             Self::OutOfMemory { .. } => Code::OutOfMemory,
             Self::Storage { .. } => Code::Storage,
-            Self::Unreadable { .. } | Self::Lost { .. } | Self::Doomed { .. } => Code::TargetLost,
+            Self::Unreadable { .. } | Self::Lost { .. } | Self::ThreadKilled { .. } | Self::Doomed { .. } => {
+                Code::TargetLost
+            }
             Self::Aborted { .. } => Code::Aborted,
             Self::Timeout { .. } => Code::Timeout,
             Self::Unsupported(_) => Code::Unsupported,

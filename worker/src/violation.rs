@@ -66,7 +66,7 @@ pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
     write(&line(event, &now(), PROCESS.load(Ordering::Relaxed), &job, message));
 }
 
-/// Puts the end of a process by a fault of its own on record. Each takes a request, which is on record too.
+/// Puts the end of a process by a fault of its own on record.
 pub(crate) fn record_fault(role: Role, pid: Pid, message: &str) {
     let event = match role {
         Role::Launcher => "launcher-fault",

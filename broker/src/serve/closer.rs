@@ -12,6 +12,7 @@ use crate::error::{Attempt, BrokerError};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -99,7 +100,8 @@ impl Shared {
                 continue;
             };
             drop(state);
-            close(descriptor);
+            // a fault, whose message is on standard error by then, must not end this thread, and with it all others
+            let _ = catch_unwind(AssertUnwindSafe(|| close(descriptor)));
             state = self.lock();
             state.closed(uid);
         }

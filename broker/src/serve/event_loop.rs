@@ -74,19 +74,26 @@ pub(crate) enum Turn {
 }
 
 impl Server {
-    /// Waits until something is ready, and deals with it.
+    /// Serves as `act` says, until that ends.
     ///
     /// # Errors
-    /// [`BrokerError`] when waiting itself fails, or after a fault of our own: what we know may be wrong then. That is
-    /// put on record; every worker restores its target when it sees that we are gone.
-    pub(crate) fn turn(&mut self) -> Result<Vec<Turn>, BrokerError> {
-        catch_unwind(AssertUnwindSafe(|| self.try_turn())).unwrap_or_else(|_| {
+    /// Those of `act`; [`BrokerError::Fault`] after a mistake of our own (a panic): what we know may be wrong then. That is put
+    /// on record; every worker restores its target when it sees that we are gone.
+    pub(crate) fn run<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, BrokerError>,
+    ) -> Result<T, BrokerError> {
+        catch_unwind(AssertUnwindSafe(|| act(self))).unwrap_or_else(|_| {
             self.audit.record(Event::Stop(Stop { reason: FAULT }));
             Err(BrokerError::Fault)
         })
     }
 
-    fn try_turn(&mut self) -> Result<Vec<Turn>, BrokerError> {
+    /// Waits until something is ready, and deals with it.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when waiting itself fails.
+    pub(crate) fn turn(&mut self) -> Result<Vec<Turn>, BrokerError> {
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = match self.epoll.wait(&mut events, self.timeout()) {
             Err(Errno::EINTR) => 0,

@@ -85,6 +85,8 @@ fn filtered(answer: &str, call: &str, memory: &[u8]) {
         "recvmsg" => libc::SYS_recvmsg,
         "sendmsg" => libc::SYS_sendmsg,
         "prctl" => libc::SYS_prctl,
+        "socketpair" => libc::SYS_socketpair,
+        "umask" => libc::SYS_umask,
         other => panic!("no call {other:?}"),
     };
     println!("ready");
@@ -92,6 +94,11 @@ fn filtered(answer: &str, call: &str, memory: &[u8]) {
         "error" => sys::Answer::Error,
         "trap" => sys::Answer::Trap,
         "kill" => sys::Answer::Kill,
+        "kill-thread" => {
+            // of which there is another one
+            std::thread::spawn(std::thread::park);
+            sys::Answer::KillThread
+        }
         other => panic!("no answer {other:?}"),
     };
     sys::count_traps();

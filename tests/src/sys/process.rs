@@ -73,6 +73,8 @@ pub enum Answer {
     Trap,
     /// The end of the process.
     Kill,
+    /// The end of the thread.
+    KillThread,
 }
 
 /// Installs a seccomp filter that answers one system call, and allows all others.
@@ -81,6 +83,7 @@ pub fn install_filter(number: libc::c_long, answer: Answer) {
         Answer::Error => libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
         Answer::Trap => libc::SECCOMP_RET_TRAP,
         Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        Answer::KillThread => libc::SECCOMP_RET_KILL_THREAD,
     };
     // SAFETY: no memory is passed
     let outcome = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };

@@ -78,6 +78,8 @@ const TABLE: &[Entry] = &[
         &[Is(1, bits(libc::SOL_SOCKET)), Is(2, bits(SO_PEERPIDFD))],
         "whether the client that is named still lives",
     ),
+    allow(call!(SYS_restart_syscall), "a wait with a limit goes on after a stop and a continue"),
+    allow(call!(SYS_sched_yield), "the library's channels, when somebody has just stopped to listen"),
     allow(call!(SYS_rt_sigaction), "the C library, with the first thread"),
     allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),

@@ -11,6 +11,7 @@ use crate::phase::succeed::Bequest;
 use crate::phase::{Judge, Plan};
 use crate::sys::process::End;
 use crate::sys::{descriptors, poll, process, socket};
+use crate::target::facts;
 use crate::violation::{self, Role, Witness};
 use memcr_protocol::deposit::Word;
 use memcr_protocol::frame::{self, Message as _};
@@ -72,10 +73,10 @@ fn serve_wards(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Resu
         }
         answer(wards, setup)?;
         while let Some((worker, end)) = next_end()? {
-            put_end_on_record(worker, end);
-            *wards = settle(mem::take(wards), worker, end == End::ByItself, jobs, setup);
+            put_end_on_record(wards, worker, end);
+            settle(wards, worker, end == End::ByItself, jobs, setup);
         }
-        *wards = try_again(mem::take(wards), jobs, setup);
+        try_again(wards, jobs, setup);
         if parted.is_none() {
             parted = match accept(jobs, setup, wards) {
                 Ok(true) if !setup.broker.is_gone() => None,
@@ -233,6 +234,8 @@ fn start(
     let (Ok((ours, theirs)), Ok(target_of_worker)) = (deposit_sockets(), target.try_clone()) else {
         return not_started();
     };
+    // none if it has ended, and so will have no image
+    let pid = facts::pid_of(target.as_fd()).ok();
     #[cfg(feature = "drill")]
     crate::drill::next_sleep();
     match process::fork_single_threaded() {
@@ -268,7 +271,7 @@ fn start(
         Ok(ForkResult::Parent { child }) => {
             #[cfg(feature = "drill")]
             crate::drill::know_first("worker", &child.to_string());
-            wards.push(Ward::new(ticket, child, ours, control, target, directory));
+            wards.push(Ward::new(ticket, child, ours, control, (target, pid), directory));
             report(jobs, &LauncherReport::Started { ticket, worker: child.as_raw() });
         }
         Err(_) => not_started(),
@@ -284,9 +287,11 @@ fn next_end() -> Result<Option<(Pid, End)>> {
     process::next_end().map_err(Error::system("waiting for", "workers"))
 }
 
-/// Puts an end on record that no good worker has. Whoever it belonged to, somebody else tells.
-fn put_end_on_record(worker: Pid, end: End) {
+/// Puts an end on record that no good worker has. Of the successors for one target, which may be many, the first few are.
+fn put_end_on_record(wards: &[Ward], worker: Pid, end: End) {
+    let successors = wards.iter().find(|ward| ward.worker == Some(worker)).map_or(0, |ward| ward.successors);
     match end {
+        _ if successors > MAX_REMOVERS => {}
         End::ByItself | End::Killed => {}
         End::Fault => violation::record_fault(
             Role::Worker,
@@ -298,10 +303,8 @@ fn put_end_on_record(worker: Pid, end: End) {
 }
 
 /// Does what a worker's end asks for.
-fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
-    let Some(position) = wards.iter().position(|ward| ward.worker == Some(worker)) else {
-        return wards;
-    };
+fn settle(wards: &mut Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, setup: &Setup) {
+    let Some(position) = wards.iter().position(|ward| ward.worker == Some(worker)) else { return };
     let mut ward = wards.swap_remove(position);
     ward.collect();
     ward.worker = None;
@@ -309,15 +312,13 @@ fn settle(mut wards: Vec<Ward>, worker: Pid, by_itself: bool, jobs: &OwnedFd, se
         Next::Successor if ward.successors == 0 => return succeed(wards, ward, jobs, setup),
         Next::Successor if ward.is_asleep() || ward.successors < MAX_REMOVERS => {
             ward.again_at = Some(Instant::now() + AGAIN);
-            wards.push(ward);
-            return wards;
+            return wards.push(ward);
         }
         Next::Successor | Next::Lost if ward.is_asleep() => Ending::DiedAsleep,
         Next::Nothing if by_itself && (ward.successors == 0 || ward.was_asleep()) => Ending::Exited,
         Next::Successor | Next::Lost | Next::Nothing => Ending::DiedUnharmed,
     };
     end(ward, ending, jobs);
-    wards
 }
 
 fn end(mut ward: Ward, ending: Ending, jobs: &OwnedFd) {
@@ -325,34 +326,26 @@ fn end(mut ward: Ward, ending: Ending, jobs: &OwnedFd) {
     report(jobs, &LauncherReport::Ended { ticket: ward.ticket, ending });
 }
 
-/// Forks the successors that are due, unless their targets have died meanwhile.
-fn try_again(wards: Vec<Ward>, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
+/// Forks a successor that is due, unless its target has died meanwhile; and another one at the next turn.
+fn try_again(wards: &mut Vec<Ward>, jobs: &OwnedFd, setup: &Setup) {
     let now = Instant::now();
     let is_due = |ward: &Ward| ward.again_at.is_some_and(|time| time <= now);
-    let (due, mut wards): (Vec<_>, Vec<_>) = wards.into_iter().partition(is_due);
-    // a child that becomes a successor keeps none of those that are still to come
-    let mut due = due;
-    while let Some(mut ward) = due.pop() {
+    while let Some(position) = wards.iter().position(is_due) {
+        let mut ward = wards.swap_remove(position);
         ward.again_at = None;
         match ward.next() {
-            Next::Successor => {
-                wards.append(&mut due);
-                wards = succeed(wards, ward, jobs, setup);
-                return wards;
-            }
+            Next::Successor => return succeed(wards, ward, jobs, setup),
             Next::Lost if ward.is_asleep() => end(ward, Ending::DiedAsleep, jobs),
             Next::Lost | Next::Nothing => end(ward, Ending::DiedUnharmed, jobs),
         }
     }
-    wards
 }
 
 /// Forks a successor for a worker that died.
-fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) -> Vec<Ward> {
-    let later = |mut wards: Vec<Ward>, mut ward: Ward| {
+fn succeed(wards: &mut Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) {
+    let later = |wards: &mut Vec<Ward>, mut ward: Ward| {
         ward.again_at = Some(Instant::now() + AGAIN);
         wards.push(ward);
-        wards
     };
     let Ok((ours, theirs)) = deposit_sockets() else { return later(wards, ward) };
     match process::fork_single_threaded() {
@@ -384,7 +377,6 @@ fn succeed(mut wards: Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup) 
             ward.successors += 1;
             report(jobs, &LauncherReport::Succeeded { ticket: ward.ticket, worker: child.as_raw() });
             wards.push(ward);
-            wards
         }
         Err(_) => later(wards, ward),
     }

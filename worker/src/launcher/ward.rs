@@ -4,7 +4,6 @@ use crate::image::Key;
 use crate::phase::image_file;
 use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
-use crate::target::facts;
 use memcr_protocol::deposit::{Debris, Deposit, Word};
 use memcr_protocol::frame::{self, Message as _};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -78,7 +77,7 @@ impl Ward {
         worker: Pid,
         deposits: OwnedFd,
         control: OwnedFd,
-        target: OwnedFd,
+        (target, pid): (OwnedFd, Option<Pid>),
         directory: OwnedFd,
     ) -> Self {
         Self {
@@ -87,7 +86,7 @@ impl Ward {
             again_at: None,
             deposits: Some(deposits),
             control,
-            pid: facts::pid_of(target.as_fd()).ok(),
+            pid,
             target,
             directory,
             image: None,

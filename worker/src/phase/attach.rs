@@ -105,6 +105,7 @@ pub(crate) fn attach(
         _ if pidfd::has_exited(&request.target) == Ok(true) => Error::NoSuchProcess { pid: pid.as_raw() },
         error => error,
     })?;
+    let frozen = tracees.tids();
     let mut may_have_filter = false;
     let decided = facts::target(pid, &directory).and_then(|facts| {
         let facts = TargetFacts { sha256: hashed.and_then(|hashed| hashed.sha256(&directory)), ..facts };
@@ -139,13 +140,18 @@ pub(crate) fn attach(
         }),
         Err(error) => {
             let lost = if may_have_filter { KILLED_BY_FILTER } else { "during the operation" };
-            let lost = Error::Lost { pid: pid.as_raw(), when: lost };
+            // they can't end by themselves while they are stopped
+            let has_all = !may_have_filter || has_threads(&directory, &frozen);
             tracees.release();
             // whatever went wrong by that, and whatever of ours was left in it
             let is_dead = !matches!(error, Error::Denied { .. }) && died(&request.target, &directory);
             if is_dead {
                 launcher.leave(&Deposit::Settled, &[])?;
-                return Err(lost);
+                return Err(Error::Lost { pid: pid.as_raw(), when: lost });
+            }
+            if !has_all {
+                launcher.leave(&Deposit::Settled, &[])?;
+                return Err(Error::ThreadKilled { pid: pid.as_raw() });
             }
             Err(error)
         }
@@ -187,6 +193,15 @@ fn decide_and_seize(
 /// When a target dies whose rule permits filters.
 const KILLED_BY_FILTER: &str = "while memcr worked in it: if it had a seccomp filter, that may have killed it for a call of \
                                 memcr's, and the rule should not permit `seccomp`";
+
+/// Whether all these threads live.
+fn has_threads(directory: &ProcDirectory, tids: &[Pid]) -> bool {
+    let lives = |tid: &Pid| {
+        let status = directory.thread(*tid).and_then(|thread| Status::read(&thread));
+        status.is_ok_and(|status| !matches!(status.state, 'Z' | 'X'))
+    };
+    tids.iter().all(lives)
+}
 
 /// How long a process that is being killed may take to end.
 const DYING: Duration = Duration::from_secs(1);
@@ -254,7 +269,10 @@ fn prepare(
     for tid in tracees.tids() {
         fitness.has_filter |= refusals::seccomp_of_thread(pid, &directory.thread(tid)?, permits.seccomp)?;
     }
-    let Status { rss_anonymous: rss_before, rss_file, .. } = Status::read(&live)?;
+    let Status { rss_anonymous: rss_before, rss_file, shared_signals, .. } = Status::read(&live)?;
+    if fitness.has_filter {
+        refusals::waiting_trap(pid, tid, shared_signals)?;
+    }
     let site = Site::find(pid, tid, &mappings)?;
     let place = Place::find(&mappings, memory::page_size()).ok_or_else(|| Error::Refused {
         pid: pid.as_raw(),
@@ -318,7 +336,7 @@ fn inject(
     // before the first call: the launcher knows of everything before it is there
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     if fitness.has_filter {
-        rehearse(parasite.puppet(), tracees)?;
+        rehearse(parasite.puppet(), tracees, request.device.is_some())?;
     }
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;

@@ -9,6 +9,7 @@ use crate::phase::asleep::Asleep;
 use crate::phase::attach::Attached;
 use crate::phase::dump::Dumped;
 use crate::phase::handles::Handles;
+use crate::sys::error_of;
 use crate::sys::userfaultfd;
 use crate::target::mappings;
 use crate::target::status::Status;
@@ -16,7 +17,6 @@ use crate::trace::way_home::WayHome;
 use memcr_protocol::deposit::{Debris, Deposit};
 use memcr_protocol::parasite::{FREE, MAX_RANGES, Range};
 use memcr_protocol::report::{Guard, SleepReport};
-use nix::errno::Errno;
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -180,7 +180,7 @@ fn order_all(attached: &mut Attached, freed: &[Range], judge: &Judge<'_>, broker
             return Err(Error::System {
                 operation: "freeing memory",
                 object: format!("of process {}", attached.facts.pid),
-                cause: Errno::from_raw(i32::try_from(-answer.status).unwrap_or(0)),
+                cause: error_of(answer.status),
             });
         }
     }

@@ -2,12 +2,12 @@
 //! anything.
 
 use crate::error::{Error, Result};
+use crate::sys::error_of;
 use crate::sys::userfaultfd;
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::parasite::Parasite;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::parasite::CLOSE;
-use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, readlinkat};
 use nix::sys::stat::fstat;
 use std::fs::File;
@@ -88,7 +88,7 @@ fn not_what_was_asked_for(tracees: &Tracees) -> Error {
 
 /// Why the parasite could not open something.
 fn refusal(tracees: &Tracees, step: u64, status: i64) -> Error {
-    let cause = Errno::from_raw(i32::try_from(-status).unwrap_or(0));
+    let cause = error_of(status);
     let what = match step {
         1 => "receive its /proc directory",
         2 => "open its own memory",

@@ -73,8 +73,25 @@ pub(crate) fn signal_mask(tid: Pid) -> Result<u64, Errno> {
 
 /// Signals queued for a stopped thread alone, as a set.
 pub(crate) fn queued_signals(tid: Pid) -> Result<u64, Errno> {
-    const AT_ONCE: usize = 16;
     let mut set = 0;
+    look_at_queue(tid, |information| set |= signal_bit(information.si_signo))?;
+    Ok(set)
+}
+
+/// Whether a SIGSYS is queued for a stopped thread with which a seccomp filter answered a call.
+pub(crate) fn has_queued_trap(tid: Pid) -> Result<bool, Errno> {
+    /// A filter's answer (asm-generic/siginfo.h).
+    const SYS_SECCOMP: i32 = 1;
+    let mut found = false;
+    let is_trap = |information: &libc::siginfo_t| {
+        information.si_signo == libc::SIGSYS && information.si_code == SYS_SECCOMP
+    };
+    look_at_queue(tid, |information| found |= is_trap(information))?;
+    Ok(found)
+}
+
+fn look_at_queue(tid: Pid, mut see: impl FnMut(&libc::siginfo_t)) -> Result<(), Errno> {
+    const AT_ONCE: usize = 16;
     let mut arguments =
         libc::ptrace_peeksiginfo_args { off: 0, flags: 0, nr: i32::try_from(AT_ONCE).unwrap_or(1) };
     loop {
@@ -90,11 +107,9 @@ pub(crate) fn queued_signals(tid: Pid) -> Result<u64, Errno> {
             )
         };
         let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
-        for information in found.iter().take(count) {
-            set |= signal_bit(information.si_signo);
-        }
+        found.iter().take(count).for_each(&mut see);
         if count < AT_ONCE {
-            return Ok(set);
+            return Ok(());
         }
         arguments.off += count as u64;
     }

@@ -1,7 +1,7 @@
 //! What can't be put to sleep safely (kernel facts 23 and 28). Looked at on the frozen target.
 
 use crate::error::{Error, Result};
-use crate::sys::kcmp;
+use crate::sys::{kcmp, ptrace};
 use crate::target::mappings::Mapping;
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::{Stat, Status};
@@ -103,11 +103,24 @@ pub(crate) fn seccomp_of_thread(pid: Pid, thread: &ProcDirectory, is_permitted: 
     }
 }
 
+/// A SIGSYS that waits for the process or its thread could not be told from an answer of its filter.
+pub(crate) fn waiting_trap(pid: Pid, tid: Pid, shared: u64) -> Result<()> {
+    let own =
+        ptrace::queued_signals(tid).map_err(Error::system("reading the queued signals of thread", tid))?;
+    if (own | shared) & ptrace::signal_bit(libc::SIGSYS) == 0 {
+        return Ok(());
+    }
+    refuse(
+        pid,
+        "it has a seccomp filter, and a SIGSYS waits for it, which can't be told from an answer of that",
+    )
+}
+
 /// What the kernel shows of a thread with a filter (prctl(2), SECCOMP_MODE_FILTER).
 const FILTERED: u32 = 2;
 
 /// Whether its memory is protected from others, if that is permitted, by what prctl(PR_GET_DUMPABLE) says: only 1 lets others
-/// read it, and 2 (of programs that changed their rights) can't be set again.
+/// read it, and 2 (of programs that changed their rights, with fs.suid_dumpable 2) can't be set again.
 pub(crate) fn is_protected(pid: Pid, value: i64, is_permitted: bool) -> Result<bool> {
     match value {
         1 => Ok(false),
@@ -119,7 +132,8 @@ pub(crate) fn is_protected(pid: Pid, value: i64, is_permitted: bool) -> Result<b
         ),
         _ => refuse(
             pid,
-            "it is not dumpable since it changed its rights (it was started setuid, or with capabilities)",
+            "it changed its rights (it was started setuid, or with capabilities), and could not be made what it was \
+             (fs.suid_dumpable is 2)",
         ),
     }
 }

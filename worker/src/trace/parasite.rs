@@ -247,7 +247,10 @@ impl Parasite {
                 return Err(tracees.lost());
             }
             if tid == self.puppet.tid() {
+                // it stays stopped with what it can't bear
+                self.is_running = false;
                 self.puppet.note(stop, tracees)?;
+                self.is_running = true;
                 ptrace::resume(tid, 0).map_err(|_| tracees.lost())?;
             }
         }
@@ -291,10 +294,10 @@ impl Parasite {
     fn take_home(&mut self, tracees: &mut Tracees) -> Result<()> {
         if self.is_running {
             self.puppet.stop(tracees)?;
-            // what it freed is freed now. If somebody closed its socket it has gone home by itself already, and
-            // would be waited for as long as the program does nothing
-            self.puppet.wait_with_limit();
         }
+        // what it freed is freed now. If somebody closed its socket it has gone home by itself already, and
+        // would be waited for as long as the program does nothing
+        self.puppet.wait_with_limit();
         if !self.has_left {
             self.let_leave(tracees)?;
         }

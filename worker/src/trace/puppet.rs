@@ -3,6 +3,7 @@
 
 use crate::arch::Registers;
 use crate::error::{Error, Result};
+use crate::sys::error_of;
 use crate::sys::ptrace::{self, Stop};
 use crate::trace::STEP_SECONDS;
 use crate::trace::tracees::Tracees;
@@ -27,7 +28,7 @@ pub(crate) struct Call {
 impl Call {
     /// Why it failed, if it did.
     pub(crate) fn error(&self) -> Option<Errno> {
-        (self.result < 0).then(|| Errno::from_raw(i32::try_from(-self.result).unwrap_or(0)))
+        (self.result < 0).then(|| error_of(self.result))
     }
 
     /// Whether it is the last one of a parasite (see [`memcr_protocol::parasite`]).
@@ -50,8 +51,10 @@ pub(crate) struct Puppet {
     /// Stack pointer for calls from which it finds its way home.
     stack: Option<u64>,
     stop_signal: i32,
-    /// Signals that don't reach it while it works for us.
-    blocked: u64,
+    /// Whether it runs under a seccomp filter of its own.
+    is_filtered: bool,
+    /// Whether it runs the parasite.
+    is_parasite: bool,
     /// Time for one step; none once it must be waited for, however long it takes.
     patience: Option<Duration>,
 }
@@ -74,36 +77,44 @@ impl Puppet {
             instruction: site.gadgets.call,
             stack: way_home.map(|way| way.stack),
             stop_signal: 0,
-            blocked: u64::MAX,
+            is_filtered: false,
+            is_parasite: false,
             patience: Some(Duration::from_secs(STEP_SECONDS)),
         })
     }
 
-    /// Its thread has a seccomp filter, which may answer a call with SIGSYS: were that blocked, the kernel would take the
-    /// program's handler away. [`Puppet::take_trap`] must follow each call that may have been answered so.
+    /// Its thread has a seccomp filter of its own, which may answer a call of ours with SIGSYS. The program never gets
+    /// that, nor loses its handler by it, which a blocked one would cost: so it isn't blocked in single calls.
     pub(crate) fn expect_traps(&mut self) {
-        self.blocked = !ptrace::signal_bit(libc::SIGSYS);
+        self.is_filtered = true;
     }
 
-    /// Whether SIGSYS waits for its thread.
-    pub(crate) fn has_trap(&self) -> Result<bool> {
-        let queued = ptrace::queued_signals(self.tid)
-            .map_err(Error::system("reading the queued signals of thread", self.tid))?;
-        Ok(queued & ptrace::signal_bit(libc::SIGSYS) != 0)
+    /// Whether its filter has answered the call behind which it is stopped with a trap.
+    fn is_trapped(&self) -> Result<bool> {
+        Ok(self.is_filtered
+            && ptrace::has_queued_trap(self.tid)
+                .map_err(Error::system("reading the queued signals of thread", self.tid))?)
     }
 
-    /// Takes the SIGSYS away with which its filter answered a call of ours, if it did. The thread runs none of its program:
-    /// the signal comes first.
-    pub(crate) fn take_trap(&self, tracees: &mut Tracees) -> Result<()> {
-        if !self.has_trap()? {
-            return Ok(());
+    /// Takes the trap away with which its filter answered a single call, if it did; whether it did. The thread runs
+    /// none of its program: the signal comes first.
+    fn take_trap(&self, tracees: &mut Tracees) -> Result<bool> {
+        if !self.is_trapped()? {
+            return Ok(false);
         }
-        self.set_signal_mask(self.blocked)?;
         ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
         match tracees.wait_for(self.tid, self.deadline())? {
-            Stop::Signal(libc::SIGSYS) => self.go_home(),
+            Stop::Signal(libc::SIGSYS) => Ok(true),
             _ => Err(tracees.lost()),
         }
+    }
+
+    /// Has the parasite take the call that its filter trapped for one that the kernel doesn't know: what it finds as the result
+    /// is the number of the call, which it would take for a descriptor.
+    fn deny_trapped_call(&self, tracees: &Tracees) -> Result<()> {
+        let mut registers = self.registers(tracees)?;
+        registers.end_system_call(-i64::from(libc::ENOSYS));
+        self.set_registers(&registers)
     }
 
     /// From now on every step is waited for: memory is being freed, and nothing can be given back before
@@ -139,11 +150,26 @@ impl Puppet {
 
     /// Lets the thread make one system call; the result, negative for an error number.
     pub(crate) fn call(&mut self, tracees: &mut Tracees, number: i64, arguments: [u64; 6]) -> Result<i64> {
+        let answer = self.try_call(tracees, number, arguments)?;
+        answer.ok_or_else(|| Error::Refused {
+            pid: tracees.pid().as_raw(),
+            reason: "its seccomp filter answers a call that memcr makes in it with a trap".into(),
+        })
+    }
+
+    /// The same; nothing if its filter answers with a trap.
+    pub(crate) fn try_call(
+        &mut self,
+        tracees: &mut Tracees,
+        number: i64,
+        arguments: [u64; 6],
+    ) -> Result<Option<i64>> {
         self.set_registers(&self.home.for_call(self.instruction, self.stack, number, arguments))?;
-        self.set_signal_mask(self.blocked)?;
+        self.set_signal_mask(if self.is_filtered { !ptrace::signal_bit(libc::SIGSYS) } else { u64::MAX })?;
         let result = self.run_call(tracees);
+        let is_trapped = result.is_ok() && self.take_trap(tracees)?;
         self.go_home()?;
-        result
+        Ok(result.map(Some)?.filter(|_| !is_trapped))
     }
 
     fn run_call(&mut self, tracees: &mut Tracees) -> Result<i64> {
@@ -154,7 +180,8 @@ impl Puppet {
     }
 
     /// Makes the stopped thread what it was.
-    pub(crate) fn go_home(&self) -> Result<()> {
+    pub(crate) fn go_home(&mut self) -> Result<()> {
+        self.is_parasite = false;
         self.set_signal_mask(self.signal_mask)?;
         self.set_registers(&self.home)
     }
@@ -171,7 +198,7 @@ impl Puppet {
         u64::try_from(result).map_err(|_| Error::System {
             operation,
             object: format!("in process {}", tracees.pid()),
-            cause: Errno::from_raw(i32::try_from(-result).unwrap_or(0)),
+            cause: error_of(result),
         })
     }
 
@@ -193,6 +220,9 @@ impl Puppet {
         // while it enters: on the way out an argument may be gone
         let (number, argument) = self.registers(tracees)?.entered_call();
         self.run_to_system_call(tracees)?;
+        if self.is_trapped()? {
+            self.deny_trapped_call(tracees)?;
+        }
         let result = self.registers(tracees)?.result();
         Ok(Call { number, argument: argument as u32 as RawFd, result })
     }
@@ -206,7 +236,8 @@ impl Puppet {
     /// Prepares the thread for a function of one argument on its own stack, which must find home by itself.
     pub(crate) fn prepare(&mut self, entry: u64, argument: u64, stack_top: u64) -> Result<()> {
         self.set_registers(&self.home.for_function(entry, argument, stack_top))?;
-        self.set_signal_mask(self.blocked)
+        self.is_parasite = true;
+        self.set_signal_mask(u64::MAX)
     }
 
     /// Stops the running thread wherever it is; [`Puppet::go_home`] must follow.
@@ -232,11 +263,20 @@ impl Puppet {
         Ok(self.registers(tracees)?.is_interrupted_in(&[call]))
     }
 
-    /// Only what can't be blocked gets here: a stop signal is kept for later; a fault is ours.
+    /// Only what can't be blocked, or isn't, gets here: a stop signal is kept for later; a fault is ours.
     pub(crate) fn note(&mut self, stop: Stop, tracees: &Tracees) -> Result<()> {
         match stop {
             Stop::Signal(signal) if signal == Signal::SIGSTOP as i32 => {
                 self.stop_signal = signal;
+                Ok(())
+            }
+            // that which is blocked comes only as the answer of its filter
+            Stop::Signal(libc::SIGSYS) if self.is_filtered && self.is_parasite => {
+                self.deny_trapped_call(tracees)
+            }
+            // somebody has sent it: it is the program's
+            Stop::Signal(libc::SIGSYS) if self.is_filtered => {
+                self.stop_signal = libc::SIGSYS;
                 Ok(())
             }
             Stop::Signal(signal) => Err(Error::Refused {
