@@ -31,7 +31,10 @@ fn start(numbers: &[i32], user: &User) -> Numbered {
     let uid = user.uid.to_string();
     let is_ready = || {
         let status = procfs::Status::of(process.pid()).expect("it lives");
-        status.field("Uid").split_whitespace().next() == Some(&uid) && status.state() == 'S'
+        // the state is there a moment before it gives its processor up, which counts as a switch
+        status.field("Uid").split_whitespace().next() == Some(&uid)
+            && status.state() == 'S'
+            && status.number("voluntary_ctxt_switches") > 0
     };
     while !is_ready() {
         std::thread::yield_now();
