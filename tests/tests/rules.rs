@@ -199,7 +199,10 @@ fn breaks(filter: &str, rule: &str) -> bool {
         }
     }
     daemon.signal(Signal::SIGTERM);
-    daemon.wait_for_end().code() != Some(0)
+    let end = daemon.wait_for_end();
+    // it has told of the last worker by then
+    wait::until("the launcher has ended", || !procfs::is_alive(daemon.launcher()));
+    end.code() != Some(0) || daemon.log().contains("worker-forbidden-call")
 }
 
 /// Whether a test fails against daemons whose `filter` lacks the rule.
