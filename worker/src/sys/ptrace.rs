@@ -80,11 +80,11 @@ pub(crate) fn queued_signals(tid: Pid) -> Result<u64, Errno> {
 
 /// Whether a SIGSYS is queued for a stopped thread with which a seccomp filter answered a call.
 pub(crate) fn has_queued_trap(tid: Pid) -> Result<bool, Errno> {
-    /// A filter's answer (asm-generic/siginfo.h).
-    const SYS_SECCOMP: i32 = 1;
+    /// The code of a SIGSYS by which a filter answers (asm-generic/siginfo.h).
+    const ANSWER_OF_FILTER: i32 = 1;
     let mut found = false;
     let is_trap = |information: &libc::siginfo_t| {
-        information.si_signo == libc::SIGSYS && information.si_code == SYS_SECCOMP
+        information.si_signo == libc::SIGSYS && information.si_code == ANSWER_OF_FILTER
     };
     look_at_queue(tid, |information| found |= is_trap(information))?;
     Ok(found)
