@@ -168,7 +168,7 @@ fn processes_that_exit_while_they_are_put_to_sleep_leave_a_clear_answer_and_noth
         let running = daemon.client().start_checkpoint(target.pid());
         wait::let_pass(Duration::from_micros(round * 150));
         // as if it had done so itself
-        target.signal(nix::sys::signal::Signal::SIGKILL);
+        target.signal(Signal::SIGKILL);
         let outcome = running.finish();
         target.wait_for_end();
         match outcome.status {
