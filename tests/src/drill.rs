@@ -33,7 +33,6 @@ pub enum Fate {
 /// process is in the way.
 #[derive(Debug)]
 pub struct Bait {
-    _scratch: Scratch,
     secret: PathBuf,
     place: PathBuf,
     tcp: TcpListener,
@@ -44,6 +43,8 @@ pub struct Bait {
     victim: Target,
     /// A process that sleeps meanwhile.
     other: Target,
+    /// Goes last: the name of the hidden socket is that of an inode in it.
+    _scratch: Scratch,
 }
 
 const SECRET: &str = "nobody shall read this";
