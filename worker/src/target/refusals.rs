@@ -157,7 +157,7 @@ fn is_ring(fdinfo: &str) -> bool {
 }
 
 /// Looks at the list of processes, at most, until nobody new is in it who was gone before it could be compared.
-const LOOKS: usize = 64;
+const LOOKS: usize = 256;
 
 /// A process outside the thread group that uses the memory of this thread.
 ///
