@@ -158,6 +158,8 @@ fn is_ring(fdinfo: &str) -> bool {
 
 /// Looks at the list of processes, at most, until nobody new is in it who was gone before it could be compared.
 const LOOKS: usize = 256;
+/// Looks in a row that must have seen everybody.
+const SURE_LOOKS: usize = 2;
 
 /// A process outside the thread group that uses the memory of this thread.
 ///
@@ -168,6 +170,7 @@ const LOOKS: usize = 256;
 fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
     let everyone = ProcDirectory::open_all()?;
     let mut seen = BTreeSet::new();
+    let mut sure_looks = 0;
     for look in 0..LOOKS {
         let mut is_sure = look > 0;
         let listed: BTreeSet<Pid> = everyone.numbers(".")?.into_iter().map(Pid::from_raw).collect();
@@ -191,7 +194,9 @@ fn memory_sharer(pid: Pid, tid: Pid) -> Result<Option<Pid>> {
                 }
             }
         }
-        if is_sure {
+        // one that went from the highest number to the lowest in the middle of a list is in none: the next one has it
+        sure_looks = if is_sure { sure_looks + 1 } else { 0 };
+        if sure_looks == SURE_LOOKS {
             break;
         }
         seen = listed;

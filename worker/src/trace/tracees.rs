@@ -100,8 +100,22 @@ impl Tracees {
     }
 
     /// Whether the thread is seized now; `false` if it has exited.
+    ///
+    /// The number may be another's by now, and ptrace knows numbers only. Seizing stops nobody: whoever it was is looked
+    /// at before it is stopped, by the directory of the target, which no other process has. A stranger is let go by the end of
+    /// this process, and notices nothing.
     fn seize_thread(&self, tid: Pid, directory: &ProcDirectory) -> Result<bool> {
-        match ptrace::seize(tid, ptrace::TRACE_SYSGOOD).and_then(|()| ptrace::interrupt(tid)) {
+        let seized = ptrace::seize(tid, ptrace::TRACE_SYSGOOD);
+        if seized.is_ok() && directory.thread(tid).is_err() {
+            // unless it is nobody's: another thread has executed a program
+            let is_a_strangers = ProcDirectory::open(tid).is_ok();
+            return if is_a_strangers {
+                Err(Error::NoSuchProcess { pid: self.pid.as_raw() })
+            } else {
+                Ok(false)
+            };
+        }
+        match seized.and_then(|()| ptrace::interrupt(tid)) {
             Ok(()) => Ok(true),
             Err(Errno::ESRCH) => Ok(false),
             Err(cause) => {
