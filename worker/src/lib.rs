@@ -18,7 +18,7 @@ mod image;
 mod job;
 pub mod launcher;
 mod phase;
+mod record;
 mod sys;
 mod target;
 mod trace;
-mod violation;

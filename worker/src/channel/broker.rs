@@ -1,8 +1,8 @@
 //! Events to the broker, orders from it.
 
 use crate::error::{Error, Result};
+use crate::record::{self, Role};
 use crate::sys::socket;
-use crate::violation::{self, Witness};
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::report::State;
 use memcr_protocol::worker::{WorkerCommand, WorkerEvent};
@@ -65,7 +65,7 @@ impl Broker {
     pub(crate) fn order(&self) -> Result<Option<Order>> {
         let order = self.receive();
         if let Err(Error::Violation { job, reason }) = &order {
-            violation::record(Witness::Worker, *job, reason);
+            record::violation(Role::Worker, *job, reason);
         }
         order
     }

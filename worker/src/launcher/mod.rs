@@ -10,8 +10,8 @@ mod setup;
 mod ward;
 
 use crate::error::Error;
+use crate::record::{self, Role};
 use crate::sys::descriptors;
-use crate::violation::{self, Role};
 use nix::unistd::Pid;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub fn run() -> ExitCode {
         crate::drill::begin();
         crate::drill::know("launcher", &std::process::id().to_string());
     }
-    violation::know_process();
+    record::know_process();
     let Ok(jobs) = descriptors::inherited(JOBS) else {
         return complain("memcr-worker is started by memcr, not by hand");
     };
@@ -42,7 +42,7 @@ pub fn run() -> ExitCode {
     match serve::serve(&jobs, &mut setup) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Fault(_)) => {
-            violation::record_fault(Role::Launcher, Pid::this(), &error.to_string());
+            record::fault(Role::Launcher, Pid::this(), &error.to_string());
             setup::part(&jobs, &error);
             ExitCode::FAILURE
         }

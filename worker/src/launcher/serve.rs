@@ -9,10 +9,10 @@ use crate::launcher::ward::{Next, Question, Ward};
 use crate::phase::attach::Request;
 use crate::phase::succeed::Bequest;
 use crate::phase::{Judge, Plan};
+use crate::record::{self, Role};
 use crate::sys::process::End;
 use crate::sys::{descriptors, poll, process, socket};
 use crate::target::facts;
-use crate::violation::{self, Role, Witness};
 use memcr_protocol::deposit::Word;
 use memcr_protocol::frame::{self, Message as _};
 use memcr_protocol::launcher::{Ending, Job, LauncherReport, SleepOptions};
@@ -99,7 +99,7 @@ fn serve_wards(jobs: &OwnedFd, setup: &mut Setup, wards: &mut Vec<Ward>) -> Resu
 /// Puts it on record if the broker broke an agreement; whether it did.
 pub(super) fn put_on_record(error: &Error) -> bool {
     let Error::Violation { job, reason } = error else { return false };
-    violation::record(Witness::Launcher, *job, reason);
+    record::violation(Role::Launcher, *job, reason);
     true
 }
 
@@ -242,7 +242,7 @@ fn start(
         Ok(ForkResult::Child) => {
             // from here on, so that no fault unwinds into frames of the launcher
             process::run_to_end(|| {
-                violation::know_process();
+                record::know_process();
                 // keys of other sleeps are wiped from this copy of the launcher's memory
                 wards.clear();
                 let keep: Vec<RawFd> = [&control, &client, &target_of_worker, &directory, &theirs]
@@ -293,12 +293,12 @@ fn put_end_on_record(wards: &[Ward], worker: Pid, end: End) {
     match end {
         _ if successors > MAX_REMOVERS => {}
         End::ByItself | End::Killed => {}
-        End::Fault => violation::record_fault(
+        End::Fault => record::fault(
             Role::Worker,
             worker,
             "a fault of its own (above) ended it; its process is taken care of. Please report it",
         ),
-        End::Forbidden => violation::record_forbidden_call(worker),
+        End::Forbidden => record::forbidden_call(worker),
     }
 }
 
@@ -350,7 +350,7 @@ fn succeed(wards: &mut Vec<Ward>, mut ward: Ward, jobs: &OwnedFd, setup: &Setup)
     let Ok((ours, theirs)) = deposit_sockets() else { return later(wards, ward) };
     match process::fork_single_threaded() {
         Ok(ForkResult::Child) => process::run_to_end(|| {
-            violation::know_process();
+            record::know_process();
             wards.clear();
             #[cfg(feature = "drill")]
             crate::drill::successor();

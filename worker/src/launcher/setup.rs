@@ -16,10 +16,9 @@ use memcr_protocol::launcher::{Job, LauncherReport};
 use memcr_protocol::sandbox::Lack;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, getppid};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// Tells that the broker's main thread has ended, where no pidfd does.
 pub(super) const PARENT_DIED: Signal = Signal::SIGUSR1;
@@ -170,6 +169,5 @@ pub(super) fn part(jobs: &OwnedFd, error: &Error) {
     if let Ok(frame) = frame::encode(&LauncherReport::SetupFailed { reason: error.to_string() }) {
         let _ = socket::send_if_room(jobs, &frame);
     }
-    // fails only if it is no socket
-    let _ = shutdown(jobs.as_raw_fd(), Shutdown::Both);
+    socket::hang_up(jobs);
 }

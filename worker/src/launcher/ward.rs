@@ -6,9 +6,8 @@ use crate::phase::succeed::{Bequest, Inheritance};
 use crate::sys::{memory, pidfd, socket};
 use memcr_protocol::deposit::{Debris, Deposit, Word};
 use memcr_protocol::frame::{self, Message as _};
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -199,8 +198,7 @@ impl Ward {
     /// Tells the worker that its broker is gone: the broker's end of the control socket may be held open by
     /// others, such as a process that can't end.
     pub(super) fn hang_up(&self) {
-        // fails only if it is closed already
-        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
+        socket::hang_up(&self.control);
     }
 
     /// Removes the image.

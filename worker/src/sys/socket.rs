@@ -41,7 +41,7 @@ fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[RawFd], flags: MsgF
 /// Ends all talk at a socket: who is at the other end reads what is there and then the end, and can send nothing more,
 /// even if somebody else holds this end too.
 pub(crate) fn hang_up(socket: &OwnedFd) {
-    // fails only if the other end is closed
+    // fails only if it is closed already, or is no socket
     let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
 }
 

@@ -30,21 +30,12 @@ static RECORDS: AtomicU32 = AtomicU32::new(0);
 /// Id of this process.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// Who was lied to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Witness {
-    /// The launcher, by a job.
-    Launcher,
-    /// A worker, by an order.
-    Worker,
-}
-
-/// Whose fault it was.
+/// Who was lied to, or whose fault it was.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
-    /// The launcher's.
+    /// The launcher.
     Launcher,
-    /// A worker's.
+    /// A worker.
     Worker,
 }
 
@@ -54,20 +45,20 @@ pub(crate) fn know_process() {
 }
 
 /// Puts a violation on record: the job or order that it was, if that could be made out, and what was wrong.
-pub(crate) fn record(witness: Witness, job: Option<&str>, message: &str) {
+pub(crate) fn violation(role: Role, job: Option<&str>, message: &str) {
     if RECORDS.fetch_add(1, Ordering::Relaxed) >= MAX_RECORDS {
         return;
     }
-    let event = match witness {
-        Witness::Launcher => "launcher-violation",
-        Witness::Worker => "worker-violation",
+    let event = match role {
+        Role::Launcher => "launcher-violation",
+        Role::Worker => "worker-violation",
     };
     let job = format!("\"job\":{},", job.map_or_else(|| "null".into(), quoted));
     write(&line(event, &now(), PROCESS.load(Ordering::Relaxed), &job, message));
 }
 
 /// Puts the end of a process by a fault of its own on record.
-pub(crate) fn record_fault(role: Role, pid: Pid, message: &str) {
+pub(crate) fn fault(role: Role, pid: Pid, message: &str) {
     let event = match role {
         Role::Launcher => "launcher-fault",
         Role::Worker => "worker-fault",
@@ -76,7 +67,7 @@ pub(crate) fn record_fault(role: Role, pid: Pid, message: &str) {
 }
 
 /// Puts it on record that a worker was killed for a system call that it may not make.
-pub(crate) fn record_forbidden_call(worker: Pid) {
+pub(crate) fn forbidden_call(worker: Pid) {
     let message = "it was killed for a system call that it may not make: it was in strange hands, or has a grave fault. \
                    The kernel's log tells which call, where the kernel's audit is there";
     write(&line("worker-forbidden-call", &now(), worker.as_raw().unsigned_abs(), "", message));
