@@ -9,6 +9,7 @@ use memcr_tests::sys::Numbered;
 use memcr_tests::target::Target;
 use memcr_tests::users::{User, cast};
 use memcr_tests::wait;
+use memcr_tests::watch::Watch;
 use memcr_tests::wire::{CHECKPOINT, Wire, v1};
 use memcrclient::{Code, Connection, Error};
 use std::os::fd::OwnedFd;
@@ -130,6 +131,39 @@ fn a_pidfd_never_means_the_next_owner_of_its_number_in_six_thousand_rounds() {
     );
     assert!(dead >= BY_PIDFD / 2 && lost + dead > BY_PIDFD / 2);
     wait::until("nobody sleeps", || daemon.client().listed().is_empty());
+}
+
+#[test]
+fn who_gets_the_number_in_the_last_moment_is_not_stopped() {
+    let daemon = Daemon::start();
+    let (ask, told) = client(&daemon);
+    let mut numbers = Sequence::new(23);
+    println!("seed 23");
+    for round in 0..8 {
+        let number = free_number(&mut numbers);
+        let target = start(&[number], &cast().target);
+        let seizes = [libc::SYS_ptrace as u64, u64::from(libc::PTRACE_SEIZE), number as u64];
+        let mut watch = Watch::hold(daemon.launcher(), move |call| call == seizes);
+        ask.send(target.pidfd.try_clone().expect("a copy")).expect("the client is there");
+        watch.until_held();
+        // what the worker knows of it was true until now
+        drop(target);
+        let victim = Victim::start(&[number], &cast().root);
+        watch.go_on();
+        let mut outcome = None;
+        watch.until("the client is told", || {
+            outcome = told.try_recv().ok();
+            outcome.is_some()
+        });
+        watch.until("its worker is gone", || daemon.workers().is_empty());
+        watch.end();
+        let outcome = outcome.expect("it was told");
+        assert!(
+            matches!(&outcome, Err(Error::Failed(failure)) if failure.code == Code::NoSuchProcess),
+            "round {round}: {outcome:?}"
+        );
+        victim.assert_untouched(round);
+    }
 }
 
 fn spin(time: Duration) {
