@@ -110,7 +110,7 @@ fn a_fault_of_the_broker_ends_the_daemon_on_record_and_wakes_all() {
     let last = daemon.audit().pop().expect("records");
     assert_eq!((&last["event"], &last["reason"]), (&"stop".into(), &"a fault of its own".into()));
     bait.assert_other_awake();
-    assert!(!procfs::is_alive(daemon.launcher()));
+    daemon.wait_for_the_others();
     daemon.wait_until_no_image();
 }
 
@@ -129,6 +129,6 @@ fn a_fault_of_the_launcher_ends_the_daemon_on_record_and_wakes_all() {
     bait.assert_other_awake();
     target.wait_until_awake();
     target.assert_intact();
-    assert!(!procfs::is_alive(daemon.launcher()));
+    daemon.wait_for_the_others();
     daemon.wait_until_no_image();
 }

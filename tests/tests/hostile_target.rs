@@ -8,7 +8,6 @@ use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
 use memcr_tests::wait;
-use memcr_tests::watch::Watch;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
@@ -306,30 +305,5 @@ fn an_accomplice_that_shares_its_descriptors_and_meddles_with_our_sockets_gains_
         assert!(how != "keeps" || refused == 0, "{refused} of {round} refused");
         println!("{how}: {refused} of {round} refused, {sprung} times");
     }
-    wait::until("all workers are gone", || daemon.workers().is_empty());
-}
-
-#[test]
-fn a_worker_that_dies_leaves_no_parasite_that_waits_for_an_accomplice() {
-    let daemon = Daemon::start();
-    let mut target = hostile(&["meddles", "keeps"]);
-    let mut died = 0;
-    for at in (0..400).step_by(9) {
-        let mut watch = Watch::start(daemon.launcher(), at);
-        let mut running = daemon.client().start_checkpoint(target.pid());
-        watch.until("the client is told", || running.has_ended());
-        died += usize::from(watch.died_at.is_some());
-        // a sleeper has its worker; the first stop of a successor must be ended
-        let is_asleep = watch.died_at.is_none();
-        watch.until("no worker is left", || is_asleep || daemon.workers().is_empty());
-        watch.end();
-        if running.finish().status == 0 {
-            daemon.client().restore(target.pid()).expect_status(0);
-        }
-        target.wait_until_awake();
-        target.assert_intact();
-    }
-    println!("its worker died {died} times");
-    assert!(died > 5, "its worker died {died} times only");
     wait::until("all workers are gone", || daemon.workers().is_empty());
 }
