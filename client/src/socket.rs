@@ -125,8 +125,9 @@ fn wait(descriptor: BorrowedFd<'_>, until: PollFlags, left: Duration) -> Result<
 /// connect() waits as long as the daemon's queue is full; that can't be polled for, but has a limit.
 fn connect_path(path: &Path, patience: Duration) -> Result<OwnedFd, Errno> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let seconds = patience.as_secs().try_into().unwrap_or(i64::MAX);
-    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, patience.subsec_micros().into()))?;
+    let seconds = patience.as_secs().try_into().unwrap_or(i32::MAX.into());
+    let microseconds = patience.subsec_micros().try_into().unwrap_or(0);
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, microseconds))?;
     let (start, address) = (Instant::now(), UnixAddr::new(path)?);
     loop {
         match connect(socket.as_raw_fd(), &address) {

@@ -12,6 +12,8 @@ pub mod arch;
 mod files;
 mod kernel;
 mod meeting;
+#[cfg(feature = "blob")]
+mod memory;
 mod orders;
 mod socket;
 

@@ -1,18 +1,18 @@
 //! x86-64.
 
-use memcr_filter::{Entry, allow, call};
-use seccompiler::TargetArch;
-
-/// The processor that a filter is for.
-pub(crate) const TARGET: TargetArch = TargetArch::x86_64;
+use super::reason::{LOOK, MEMORY, NAME, PRIVATE_MEMORY, WAIT};
+use memcr_filter::{Entry, allow, allow_if, call};
 
 /// System calls that are allowed besides the common ones, and what for: here the C library uses older
 /// calls, or names them otherwise.
 pub(crate) const SYSTEM_CALLS: &[Entry] = &[
-    allow(call!(SYS_epoll_wait), "the event loop waits"),
-    allow(call!(SYS_poll), "whether the process behind a pidfd lives, and standard error is read"),
-    allow(call!(SYS_newfstatat), "whether the name of our socket is still ours, before it is removed"),
+    allow_if(call!(SYS_mmap), "", PRIVATE_MEMORY, MEMORY),
+    allow(call!(SYS_epoll_wait), WAIT),
+    allow(call!(SYS_poll), LOOK),
+    allow(call!(SYS_newfstatat), NAME),
 ];
+/// The same where the audit log can be opened anew.
+pub(crate) const REOPEN_CALLS: &[Entry] = &[];
 
 /// uretprobe and uprobe: calls of code that the kernel itself has put into a program, which it shows to no filter
 /// (kernel/seccomp.c) and refuses to all else.

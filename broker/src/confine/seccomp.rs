@@ -5,10 +5,10 @@
 //! thread, a socket that reaches anybody, executable memory, or a file.
 
 use super::failed;
-use crate::arch::{SYSTEM_CALLS, TARGET};
+use crate::arch::{REOPEN_CALLS, SYSTEM_CALLS};
 use crate::error::BrokerError;
-use memcr_filter::Condition::{Has, Is, Lacks, Whole, Within};
-use memcr_filter::{Entry, Filter, allow, allow_if, bits, call, request};
+use memcr_filter::Condition::{Has, Is, Whole, Within};
+use memcr_filter::{Architecture, Entry, Filter, allow, allow_if, bits, call, request};
 use std::hash::RandomState;
 
 /// What the process does.
@@ -20,10 +20,6 @@ pub(crate) enum Mode {
     OneShot,
 }
 
-/// Memory that is of nobody else and of no file.
-const PRIVATE: u32 = bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-/// Memory that is read and written, never executed.
-const NOT_EXECUTED: u32 = bits(libc::PROT_READ | libc::PROT_WRITE);
 /// Flags of openat(2) for reading what exists.
 const LOOKS: u32 = bits(libc::O_CLOEXEC) | LARGE_FILE;
 /// Flags of openat(2) for the audit log.
@@ -79,12 +75,6 @@ const SERVE: &[Entry] = &[
     allow_if(call!(SYS_openat), "look", &[Within(2, LOOKS)], "/proc files; landlock allows no other"),
     allow_if(call!(SYS_unlinkat), "", &[Is(2, 0)], "remove the name of our socket at the end"),
     allow(call!(SYS_brk), "memory"),
-    allow_if(
-        call!(SYS_mmap),
-        "",
-        &[Within(2, NOT_EXECUTED), Has(3, PRIVATE), Lacks(3, bits(libc::MAP_SHARED))],
-        "memory, never of a file, never executable",
-    ),
     allow(call!(SYS_munmap), "memory"),
     allow_if(call!(SYS_mremap), "", &[Whole(3, libc::MREMAP_MAYMOVE as u64)], "memory that grows"),
     allow(call!(SYS_futex), "wake the thread that closes, and its waiting"),
@@ -116,13 +106,13 @@ const ONE_SHOT: &[Entry] = &[
     allow_if(
         call!(SYS_ioctl),
         "TIOCGWINSZ",
-        &[Is(1, request(libc::TIOCGWINSZ))],
+        &[Is(1, request!(libc::TIOCGWINSZ))],
         "width of the progress bar",
     ),
     allow_if(
         call!(SYS_ioctl),
         "TCGETS",
-        &[Is(1, request(libc::TCGETS))],
+        &[Is(1, request!(libc::TCGETS))],
         "whether standard error is a terminal",
     ),
 ];
@@ -134,7 +124,8 @@ pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
     let filter = filter(mode, reopens);
     #[cfg(feature = "drill")]
     let filter = memcr_drill::Role::removed("broker").into_iter().fold(filter, Filter::without);
-    let programs = filter.programs(TARGET).map_err(|cause| failed("build the system call filter", &cause))?;
+    let programs = Architecture::here().and_then(|architecture| filter.programs(architecture));
+    let programs = programs.map_err(|cause| failed("build the system call filter", &cause))?;
     programs.iter().try_for_each(|program| {
         seccompiler::apply_filter_all_threads(program)
             .map_err(|cause| failed("install the system call filter", &cause))
@@ -142,7 +133,8 @@ pub(super) fn apply(mode: Mode, reopens: bool) -> Result<(), BrokerError> {
 }
 
 fn filter(mode: Mode, reopens: bool) -> Filter {
-    let filter = Filter::new().and(SYSTEM_CALLS).and(SERVE).and(if reopens { REOPEN } else { &[] });
+    let filter = Filter::new().and(SYSTEM_CALLS).and(SERVE);
+    let filter = if reopens { filter.and(REOPEN).and(REOPEN_CALLS) } else { filter };
     match mode {
         Mode::Serve => filter,
         Mode::OneShot => filter.and(ONE_SHOT),
@@ -158,10 +150,12 @@ mod tests {
     #[test]
     fn every_altered_argument_and_every_other_call_ends_the_broker() {
         let filter = filter(Mode::OneShot, true);
-        let programs = filter.programs(TARGET).unwrap();
-        let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
-        assert!(complaints.is_empty(), "{complaints:#?}");
-        assert!(count > 1000, "only {count} calls were tried");
+        for architecture in Architecture::all() {
+            let programs = filter.programs(architecture).unwrap();
+            let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
+            assert!(complaints.is_empty(), "{architecture:?}: {complaints:#?}");
+            assert!(count > 1000, "only {count} calls were tried");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{SleepOptions, Transport};
 use memcr_protocol::sandbox::{Lack, Strictness};
 use nix::fcntl::{OFlag, open};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
@@ -37,7 +37,7 @@ use std::os::unix::ffi::OsStrExt;
 use tracing::{info, warn};
 
 /// File descriptors that are wanted: some for each client and each sleeping process.
-const DESCRIPTORS: u64 = 16_384;
+const DESCRIPTORS: rlim_t = 16_384;
 
 /// What the broker works with, opened and made before privileges are dropped.
 #[derive(Debug)]
@@ -177,10 +177,15 @@ fn catch_signals() -> Result<SignalFd, BrokerError> {
 }
 
 /// As many as are wanted and allowed; says how many.
+#[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
 fn raise_descriptor_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let wanted = hard.min(DESCRIPTORS);
-    if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft }
+    if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        wanted.into()
+    } else {
+        soft.into()
+    }
 }
 
 fn open_audit_log(arguments: &Arguments, identity: &Identity) -> Result<AuditLog, BrokerError> {

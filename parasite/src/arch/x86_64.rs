@@ -4,13 +4,13 @@ use core::arch::{asm, global_asm};
 
 // The worker starts a thread here with rdi = address of `Start` and rsp at the top of the
 // parasite's own stack, on a 16-byte boundary. `serve` returns the address of the signal frame that
-// leads home; rt_sigreturn expects the stack pointer just behind the frame's return address.
+// leads home; rt_sigreturn expects the stack pointer there.
 global_asm!(
     ".section .text.entry, \"ax\", @progbits",
     ".globl memcr_parasite_entry",
     "memcr_parasite_entry:",
     "call {serve}",
-    "lea rsp, [rax + 8]",
+    "mov rsp, rax",
     "mov eax, {rt_sigreturn}",
     "syscall",
     "ud2",

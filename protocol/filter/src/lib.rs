@@ -7,11 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod compile;
 #[cfg(feature = "trial")]
 pub mod describe;
 #[cfg(feature = "trial")]
 pub mod trial;
+
+pub use compile::Architecture;
 
 /// A system call: its name and its number here. Made by [`call!`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub struct Call {
 #[macro_export]
 macro_rules! call {
     ($constant:ident) => {
-        $crate::Call { constant: stringify!($constant), number: libc::$constant }
+        $crate::Call { constant: stringify!($constant), number: libc::$constant as i64 }
     };
 }
 
@@ -86,10 +89,11 @@ pub const fn bits(value: i32) -> u32 {
 }
 
 /// The request of an ioctl(2), of which the kernel looks at the lower 32 bits only.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, reason = "see above")]
-pub const fn request(number: u64) -> u32 {
-    number as u32
+#[macro_export]
+macro_rules! request {
+    ($number:expr) => {
+        $number as u32
+    };
 }
 
 impl Entry {

@@ -1,13 +1,78 @@
 //! What differs between architectures: registers, system calls, restart state, signal frames.
 //!
-//! No other module names a register, a system call number that isn't everywhere, or an instruction.
+//! No other module names a register, a system call number that isn't everywhere, or an instruction. Each architecture
+//! has a module with the same few things:
+//!
+//! - `Registers`: what a stopped thread is about to do, and how it is made to do something else;
+//! - `system_call_at`, `way_out`, `SIGNAL_RETURNS`: code of the target's own that calls of ours go through;
+//! - `home_frame`: the signal frame by which a thread becomes what it was;
+//! - `VECTOR_STATES`: the register sets that hold the floating-point and vector state;
+//! - `SYSTEM_CALLS`, `LAUNCHER_CALLS`: what our own processes may call under names that not every architecture has.
+
+mod reason;
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
-#[cfg(all(test, target_arch = "x86_64"))]
-pub(crate) use x86_64::NEVER_SHOWN;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{
-    FRAME_ALIGNMENT, RED_ZONE, Registers, SECCOMP_ARCHITECTURE, SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION,
-    VECTOR_LIMIT, VECTOR_STATE, home_frame, taken_until_return,
+use x86_64 as here;
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as here;
+#[cfg(target_arch = "arm")]
+mod arm;
+#[cfg(target_arch = "arm")]
+use arm as here;
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
+#[cfg(target_arch = "riscv64")]
+use riscv64 as here;
+
+/// Kernels that go back to the system call instruction before anybody sees the thread.
+#[cfg(any(target_arch = "aarch64", target_arch = "arm", target_arch = "riscv64"))]
+mod rewinding;
+
+#[cfg(test)]
+pub(crate) use here::NEVER_SHOWN;
+pub(crate) use here::{
+    CODE_ALIGNMENT, FRAME_ALIGNMENT, General, LAUNCHER_CALLS, MMAP, RED_ZONE, Registers, SIGNAL_RETURNS,
+    SYSTEM_CALLS, VECTOR_LIMIT, VECTOR_STATES, home_frame, is_whole_vector_state, set_call, system_call_at,
+    way_out,
 };
+
+/// The instruction that enters the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallInstruction {
+    /// Its length in bytes.
+    pub(crate) length: usize,
+    /// What is added to its address, where that also says how the code is to be read.
+    pub(crate) mode: u64,
+}
+
+/// How the code behind a system call instruction goes on by itself: to an address that it finds on the stack or, if there
+/// is none, in the register of return addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WayOut {
+    /// Bytes that are off the stack then.
+    pub(crate) taken: u64,
+    /// Where in these the address is, in bytes.
+    pub(crate) address_at: Option<u64>,
+}
+
+/// What a thread finds that nobody stops behind a system call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Departure {
+    /// Its stack pointer.
+    pub(crate) stack: u64,
+    /// Code that calls rt_sigreturn.
+    pub(crate) signal_return: u64,
+}
+
+/// The floating-point and vector state of a thread: a register set.
+#[derive(Clone)]
+pub(crate) struct VectorState {
+    /// Which one (include/uapi/linux/elf.h).
+    pub(crate) kind: usize,
+    /// As the kernel has it.
+    pub(crate) bytes: Vec<u8>,
+}

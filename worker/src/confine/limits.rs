@@ -34,17 +34,17 @@ pub(crate) fn of_launcher(threads: usize) -> Result<()> {
 /// as soon as all processes of its user together have more of them on the way than the sender's own limit says.
 pub(super) fn of_worker(image: u64) -> Result<()> {
     let (_, hard) = get(Resource::RLIMIT_FSIZE)?;
-    let size = image.max(log_size()).min(hard);
+    let size = rlim_t::try_from(image).unwrap_or(rlim_t::MAX).max(log_size()).min(hard);
     set_both(Resource::RLIMIT_FSIZE, size, size)
 }
 
 /// The length up to which a file behind standard error may be written.
-fn log_size() -> u64 {
+fn log_size() -> rlim_t {
     let written = fstat(io::stderr())
         .ok()
         .filter(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
     let written = written.map_or(0, |status| u64::try_from(status.st_size).unwrap_or(0));
-    written.saturating_add(LAST_WORDS)
+    rlim_t::try_from(written.saturating_add(LAST_WORDS)).unwrap_or(rlim_t::MAX)
 }
 
 /// Lowers both limits to a value, or leaves them where they are lower.

@@ -1,8 +1,7 @@
 //! Installing filters (Documentation/userspace-api/seccomp_filter.rst).
 
-use crate::arch::SECCOMP_ARCHITECTURE;
 use crate::error::{Error, Result};
-use memcr_filter::{Filter, call};
+use memcr_filter::{Architecture, Filter, call};
 use seccompiler::apply_filter;
 
 /// Installs a filter for this thread and its future ones.
@@ -13,6 +12,7 @@ pub(super) fn install(filter: Filter) -> Result<()> {
     let failed =
         |error: &dyn std::fmt::Display| Error::Unsupported(format!("confining with seccomp: {error}"));
     let filter = filter.answering_absent(call!(SYS_clone3));
-    let programs = filter.programs(SECCOMP_ARCHITECTURE).map_err(|error| failed(&error))?;
+    let programs = Architecture::here().and_then(|architecture| filter.programs(architecture));
+    let programs = programs.map_err(|error| failed(&error))?;
     programs.iter().try_for_each(|program| apply_filter(program)).map_err(|error| failed(&error))
 }

@@ -1,16 +1,15 @@
 //! What a confined worker may call, and why. The launcher may call all of this too, since a filter can only
 //! be made stricter.
 
+use crate::arch::SYSTEM_CALLS;
 use crate::sys::pagemap::PAGEMAP_SCAN;
 use crate::sys::ptrace::{PTRACE_GETSIGMASK, PTRACE_PEEKSIGINFO, PTRACE_SETSIGMASK};
 use crate::sys::socket::SO_PEERGROUPS;
 use crate::sys::userfaultfd::{UFFDIO_COPY, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_ZEROPAGE};
-use memcr_filter::Condition::{Has, Is, Lacks, Tracee, Whole, Within};
+use memcr_filter::Condition::{Has, Is, Tracee, Whole, Within};
 use memcr_filter::{Entry, Filter, allow, allow_if, bits, call, request};
 use nix::unistd::Pid;
 
-/// Memory that is of nobody else and of no file.
-const PRIVATE: u32 = bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
 /// Memory that is read and written, never executed.
 const NOT_EXECUTED: u32 = bits(libc::PROT_READ | libc::PROT_WRITE);
 /// Flags of a clone(2) that makes a thread of this process.
@@ -54,11 +53,11 @@ macro_rules! socket_option {
 /// A request of ioctl(2).
 macro_rules! ioctl {
     ($request:ident, $reason:literal) => {
-        allow_if(call!(SYS_ioctl), stringify!($request), &[Is(1, request($request))], $reason)
+        allow_if(call!(SYS_ioctl), stringify!($request), &[Is(1, request!($request))], $reason)
     };
 }
 
-/// Everything.
+/// Everything that has the same name on all architectures.
 pub(crate) const TABLE: &[Entry] = &[
     allow(call!(SYS_read), "the signal descriptor, smaps, status, wake-up counters"),
     allow(call!(SYS_write), "wake-up counters; a panic's message"),
@@ -67,12 +66,6 @@ pub(crate) const TABLE: &[Entry] = &[
     allow(call!(SYS_lseek), "smaps and status are read again from their start"),
     allow(call!(SYS_close), "descriptors are given up as soon as they are not needed"),
     allow(call!(SYS_statx), "size of the image, whether a socket is a client's"),
-    allow_if(
-        call!(SYS_fadvise64),
-        "",
-        &[Is(3, bits(libc::POSIX_FADV_DONTNEED))],
-        "a frame that fails authentication is read again from the disk",
-    ),
     allow(
         call!(SYS_sendmsg),
         "events for the broker, deposits for the launcher, orders for the parasite, who a client is",
@@ -139,12 +132,6 @@ pub(crate) const TABLE: &[Entry] = &[
     allow(call!(SYS_rt_sigprocmask), "threads of our own"),
     allow(call!(SYS_gettid), "the message of a panic names its thread"),
     allow(call!(SYS_exit), "threads of our own"),
-    allow_if(
-        call!(SYS_mmap),
-        "",
-        &[Within(2, NOT_EXECUTED), Has(3, PRIVATE), Lacks(3, bits(libc::MAP_SHARED))],
-        "memory of our own, never of a file, never executable",
-    ),
     allow_if(call!(SYS_mprotect), "", &[Within(2, NOT_EXECUTED)], "memory of our own, never executable"),
     allow(call!(SYS_munmap), "memory of our own"),
     allow_if(call!(SYS_mremap), "", &[Whole(3, libc::MREMAP_MAYMOVE as u64)], "memory of our own that grows"),
@@ -172,7 +159,7 @@ const TID_RANGES: usize = 256;
 
 /// The filter of a worker that traces `tids`.
 pub(super) fn filter(tids: &[Pid]) -> Filter {
-    Filter::new().and(TABLE).for_tracees(ranges(tids))
+    Filter::new().and(TABLE).and(SYSTEM_CALLS).for_tracees(ranges(tids))
 }
 
 /// The thread ids as at most [`TID_RANGES`] ranges; the smallest gaps are closed first. What lies in a
@@ -197,18 +184,21 @@ fn ranges(tids: &[Pid]) -> Vec<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{NEVER_SHOWN, SECCOMP_ARCHITECTURE};
+    use crate::arch::NEVER_SHOWN;
     use crate::sys::trial::end_of;
+    use memcr_filter::Architecture;
 
     #[test]
     fn every_altered_argument_and_every_other_call_ends_the_worker() {
         // of no thread that there is
         let tids = pids([i32::MAX, i32::MAX - 1, i32::MAX - 9]);
         let filter = filter(&tids).answering_absent(call!(SYS_clone3));
-        let programs = filter.programs(SECCOMP_ARCHITECTURE).unwrap();
-        let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
-        assert!(complaints.is_empty(), "{complaints:#?}");
-        assert!(count > 1000, "only {count} calls were tried");
+        for architecture in Architecture::all() {
+            let programs = filter.programs(architecture).unwrap();
+            let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
+            assert!(complaints.is_empty(), "{architecture:?}: {complaints:#?}");
+            assert!(count > 1000, "only {count} calls were tried");
+        }
     }
 
     fn pids(numbers: impl IntoIterator<Item = i32>) -> Vec<Pid> {
@@ -245,6 +235,8 @@ mod tests {
             let tid = u32::try_from(tid.as_raw()).unwrap();
             assert!(ranges.iter().any(|&(first, last)| (first..=last).contains(&tid)));
         }
-        assert!(filter(&tids).programs(SECCOMP_ARCHITECTURE).is_ok());
+        for architecture in Architecture::all() {
+            assert!(filter(&tids).programs(architecture).is_ok(), "{architecture:?}");
+        }
     }
 }

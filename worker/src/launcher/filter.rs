@@ -1,6 +1,7 @@
 //! What the launcher may call, and so what a worker may until it is confined, and why: this, and what a
 //! confined worker may.
 
+use crate::arch::{LAUNCHER_CALLS, SYSTEM_CALLS};
 use crate::confine::CONFINED_WORKER;
 use crate::sys::kcmp::{KCMP_FILE, KCMP_VM};
 use crate::sys::pidfd::PIDFD_THREAD;
@@ -71,7 +72,7 @@ const TABLE: &[Entry] = &[
     allow_if(call!(SYS_clone), "fork", &[Has(0, FORK), Within(0, FORK_OF_LIBRARY)], "a worker is a fork"),
     allow_if(call!(SYS_openat), "look", &[Within(2, LOOKS)], "/proc"),
     allow_if(call!(SYS_openat), "make", &[Has(2, MAKES), Within(2, MAKES | LARGE_FILE)], "the image"),
-    allow_if(call!(SYS_ioctl), "UFFDIO_API", &[Is(1, request(UFFDIO_API))], "the guard is made ready"),
+    allow_if(call!(SYS_ioctl), "UFFDIO_API", &[Is(1, request!(UFFDIO_API))], "the guard is made ready"),
     allow_if(
         call!(SYS_getsockopt),
         "SO_PEERPIDFD",
@@ -84,7 +85,6 @@ const TABLE: &[Entry] = &[
     allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),
     allow(call!(SYS_readlinkat), "executables"),
-    allow(call!(SYS_newfstatat), "the image, descriptors of the target"),
     allow(call!(SYS_fstat), "newer C libraries: descriptors of the target"),
     allow_if(
         call!(SYS_prlimit64),
@@ -109,13 +109,13 @@ const TABLE: &[Entry] = &[
     allow_if(
         call!(SYS_ioctl),
         "NS_GET_PARENT",
-        &[Is(1, request(libc::NS_GET_PARENT))],
+        &[Is(1, request!(libc::NS_GET_PARENT))],
         "pid namespaces of clients",
     ),
     allow_if(
         call!(SYS_ioctl),
         "NS_GET_PID_FROM_PIDNS",
-        &[Is(1, request(libc::NS_GET_PID_FROM_PIDNS))],
+        &[Is(1, request!(libc::NS_GET_PID_FROM_PIDNS))],
         "numbers in pid namespaces of clients",
     ),
     allow_if(
@@ -189,7 +189,7 @@ const ASKING: &[Entry] = &[allow_if(
 
 /// The launcher's filter, where workers meet their parasites in this way; whether clients come over TCP.
 pub(super) fn filter(way: &Way, over_tcp: bool) -> Filter {
-    let mut filter = Filter::new().and(CONFINED_WORKER).and(TABLE);
+    let mut filter = Filter::new().and(CONFINED_WORKER).and(SYSTEM_CALLS).and(TABLE).and(LAUNCHER_CALLS);
     if over_tcp {
         filter = filter.and(ASKING);
     }
@@ -203,18 +203,21 @@ pub(super) fn filter(way: &Way, over_tcp: bool) -> Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{NEVER_SHOWN, SECCOMP_ARCHITECTURE};
+    use crate::arch::NEVER_SHOWN;
     use crate::sys::trial::end_of;
+    use memcr_filter::Architecture;
 
     #[test]
     fn every_altered_argument_and_every_other_call_ends_the_launcher() {
         // entries that no daemon needs together don't make each other void (the_tables_have_no_flaws)
         let named = Way::Named { directory: "/run".into(), group: None };
         let filter = filter(&named, true).and(TAKING).answering_absent(call!(SYS_clone3));
-        let programs = filter.programs(SECCOMP_ARCHITECTURE).unwrap();
-        let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
-        assert!(complaints.is_empty(), "{complaints:#?}");
-        assert!(count > 1000, "only {count} calls were tried");
+        for architecture in Architecture::all() {
+            let programs = filter.programs(architecture).unwrap();
+            let (complaints, count) = filter.tried(NEVER_SHOWN, |attempt| end_of(&programs, attempt));
+            assert!(complaints.is_empty(), "{architecture:?}: {complaints:#?}");
+            assert!(count > 1000, "only {count} calls were tried");
+        }
     }
 
     // other builds lack a row or two
@@ -225,7 +228,9 @@ mod tests {
         let document = include_str!("../../../doc/confinement.md");
         for (heading, entries) in [
             ("### A confined worker", CONFINED_WORKER),
+            ("### A confined worker on x86-64", SYSTEM_CALLS),
             ("### The launcher, and a worker that attaches", TABLE),
+            ("### The launcher on x86-64", LAUNCHER_CALLS),
             ("### Where a socket is taken out of the target", TAKING),
             ("### Where the parasite has a socket with a name", CONNECTING),
             ("### Where that socket is in a directory", ENTERING),

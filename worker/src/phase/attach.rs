@@ -280,6 +280,7 @@ fn prepare(
     })?;
     let image = image_file::create(request.directory, pid, launcher)?;
     let keep = keep_restartable_sequence(tracees, tid)?;
+    tracees.find_restart(tid)?;
     let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Thread(tid))?;
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
     let mut parasite = Parasite::new(puppet, place)?;

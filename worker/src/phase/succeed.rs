@@ -151,6 +151,7 @@ fn clean(taken: TakenBack, number: Option<i32>, guard: Option<&OwnedFd>, launche
     let number = number.zip(guard).and_then(|(number, guard)| is_guard(number, guard));
     if place.1 > 0 || number.is_some() {
         let tid = tracees.puppet_candidate().ok_or_else(|| tracees.lost())?;
+        tracees.find_restart(tid)?;
         let memory = TargetMemory::Thread(tid);
         let way_home = WayHome::lay(&site, &tracees, tid, &memory)?;
         let frame = way_home.as_ref().map_or((0, 0), WayHome::range);

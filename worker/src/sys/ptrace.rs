@@ -1,6 +1,6 @@
 //! ptrace requests (ptrace(2); kernel: include/uapi/linux/ptrace.h).
 
-use crate::arch::Registers;
+use crate::arch::{self, General, Registers, VECTOR_LIMIT, VECTOR_STATES, VectorState};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ptr;
@@ -131,30 +131,50 @@ pub(crate) fn set_signal_mask(tid: Pid, mask: u64) -> Result<(), Errno> {
 pub(crate) const PTRACE_PEEKSIGINFO: libc::c_uint = 0x4209;
 pub(crate) const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
 pub(crate) const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+pub(crate) const PTRACE_GET_SYSCALL_INFO: libc::c_uint = 0x420e;
 pub(crate) const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
 
 /// The general registers of a stopped thread; `None` if it has another register set than ours (a
 /// 32-bit program).
 pub(crate) fn registers(tid: Pid) -> Result<Option<Registers>, Errno> {
     let mut registers = Registers::zeroed();
-    let mut vector = libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
+    let mut vector =
+        libc::iovec { iov_base: (&raw mut registers.general).cast(), iov_len: size_of::<General>() };
     // SAFETY: the kernel writes at most iov_len bytes to the registers
     let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
     Errno::result(result)?;
-    Ok((vector.iov_len == size_of::<Registers>()).then_some(registers))
+    Ok((vector.iov_len == size_of::<General>()).then_some(registers))
 }
 
-/// Replaces the general registers of a stopped thread.
+/// Replaces the general registers of a stopped thread; in what call it was is forgotten.
 pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<(), Errno> {
-    let mut vector =
-        libc::iovec { iov_base: ptr::from_ref(registers).cast_mut().cast(), iov_len: size_of::<Registers>() };
+    arch::set_call(tid, None)?;
+    let general = ptr::from_ref(&registers.general);
+    let mut vector = libc::iovec { iov_base: general.cast_mut().cast(), iov_len: size_of::<General>() };
     // SAFETY: the kernel only reads the registers
     let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), NT_PRSTATUS, &raw mut vector) };
     Errno::result(result).map(drop)
 }
 
-/// A register set as bytes: the floating-point and vector state.
-pub(crate) fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8>, Errno> {
+/// The floating-point and vector state of a stopped thread.
+pub(crate) fn vector_state(tid: Pid) -> Result<VectorState, Errno> {
+    let mut told = Err(Errno::EINVAL);
+    for &kind in VECTOR_STATES {
+        told = register_set(tid, kind, VECTOR_LIMIT).map(|bytes| VectorState { kind, bytes });
+        if told.as_ref().is_ok_and(|state| arch::is_whole_vector_state(kind, &state.bytes)) {
+            break;
+        }
+    }
+    told
+}
+
+/// Replaces it.
+pub(crate) fn set_vector_state(tid: Pid, state: &VectorState) -> Result<(), Errno> {
+    set_register_set(tid, state.kind, &state.bytes)
+}
+
+/// A register set as bytes.
+fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0_u8; limit];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel writes at most iov_len bytes
@@ -171,6 +191,27 @@ pub(crate) fn set_register_set(tid: Pid, kind: usize, bytes: &[u8]) -> Result<()
     let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, tid.as_raw(), kind, &raw mut vector) };
     Errno::result(result).map(drop)
 }
+
+/// The call that a thread is stopped at the entry of, as the kernel counts them.
+pub(crate) fn entered_call(tid: Pid) -> Result<Option<libc::c_long>, Errno> {
+    let mut told = [0_u64; CALL_INFORMATION / 8];
+    // SAFETY: the kernel writes at most the length given
+    let result =
+        unsafe { libc::ptrace(PTRACE_GET_SYSCALL_INFO, tid.as_raw(), CALL_INFORMATION, told.as_mut_ptr()) };
+    Errno::result(result)?;
+    let [kind, _, _, number, ..] = told;
+    Ok((kind.to_ne_bytes()[0] == ENTRY).then_some(number as libc::c_long))
+}
+
+/// Has a thread enter another call than it is stopped at the entry of, by a request that not every architecture has.
+#[allow(dead_code, reason = "see above")]
+pub(crate) fn set_entered_call(tid: Pid, by: libc::c_uint, number: libc::c_long) -> Result<(), Errno> {
+    request(by, tid, 0, usize::try_from(number).map_err(|_| Errno::EINVAL)?)
+}
+
+/// `struct ptrace_syscall_info`: how much of it is read, in bytes; what its first byte says at an entry.
+const CALL_INFORMATION: usize = 32;
+const ENTRY: u8 = 1;
 
 /// Where the rseq area of a stopped thread is.
 pub(crate) fn rseq_configuration(tid: Pid) -> Result<RseqConfiguration, Errno> {

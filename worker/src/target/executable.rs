@@ -10,14 +10,14 @@ use std::fs::File;
 use std::io::Read as _;
 
 /// Largest executable that is hashed, in bytes: a client that is denied must not keep a worker busy for long.
-const LIMIT: i64 = 512 << 20;
+const LIMIT: libc::off_t = 512 << 20;
 
 /// Which file it was, and which version of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
-    file: (u64, u64),
-    length: i64,
-    changed: (i64, i64),
+    file: (libc::dev_t, libc::ino_t),
+    length: libc::off_t,
+    changed: (libc::time_t, libc::c_long),
 }
 
 impl Identity {

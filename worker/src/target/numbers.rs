@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 pub(crate) struct PidNamespace {
     file: File,
     /// Device and inode of that: equal for the same namespace only.
-    identity: (u64, u64),
+    identity: (libc::dev_t, libc::ino_t),
     /// How many levels below ours.
     depth: usize,
 }
@@ -95,7 +95,7 @@ fn depth(numbers: &[i32]) -> usize {
     numbers.len().saturating_sub(1)
 }
 
-fn identity(file: BorrowedFd<'_>) -> Result<(u64, u64)> {
+fn identity(file: BorrowedFd<'_>) -> Result<(libc::dev_t, libc::ino_t)> {
     let status = fstat(file).map_err(Error::system("looking at", "a pid namespace"))?;
     Ok((status.st_dev, status.st_ino))
 }

@@ -1,7 +1,7 @@
 //! Code of the target's own that calls of ours go through, so that not a byte of it is changed
 //! (kernel fact 20).
 
-use crate::arch::{SIGNAL_RETURNS, SYSTEM_CALL_INSTRUCTION, taken_until_return};
+use crate::arch::{CODE_ALIGNMENT, SIGNAL_RETURNS, WayOut, system_call_at, way_out};
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
 use crate::target::mappings::Mapping;
@@ -27,8 +27,8 @@ pub(crate) struct Gadgets {
 /// How a thread goes on that nobody stops behind the system call instruction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exit {
-    /// Bytes that it takes off the stack before it returns.
-    pub(crate) taken: u64,
+    /// Where it finds the address that it returns to.
+    pub(crate) way_out: WayOut,
     /// Code that it can return to and that calls rt_sigreturn.
     pub(crate) signal_return: u64,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Exit {
 #[derive(Default)]
 struct Search {
     call: Option<u64>,
-    returning_call: Option<(u64, u64)>,
+    returning_call: Option<(u64, WayOut)>,
     signal_return: Option<u64>,
 }
 
@@ -85,18 +85,15 @@ impl Search {
             read => read.unwrap_or(0),
         };
         bytes.truncate(read);
-        let calls = bytes
-            .windows(SYSTEM_CALL_INSTRUCTION.len())
-            .enumerate()
-            .filter(|(_, window)| *window == SYSTEM_CALL_INSTRUCTION)
-            .map(|(offset, _)| offset);
-        for offset in calls {
-            let behind = offset + SYSTEM_CALL_INSTRUCTION.len();
-            let at = |offset: usize| address + offset as u64;
+        for offset in (0..bytes.len()).step_by(CODE_ALIGNMENT) {
+            let rest = bytes.get(offset..).unwrap_or_default();
+            let Some(instruction) = system_call_at(rest) else { continue };
+            let behind = offset + instruction.length;
+            let at = |offset: usize| address + offset as u64 + instruction.mode;
             self.call.get_or_insert(at(offset));
             if self.returning_call.is_none() {
-                let taken = bytes.get(behind..).and_then(taken_until_return);
-                self.returning_call = taken.map(|taken| (at(offset), taken));
+                let way_out = bytes.get(behind..).and_then(|code| way_out(code, instruction.mode));
+                self.returning_call = way_out.map(|way_out| (at(offset), way_out));
             }
             if self.signal_return.is_none() {
                 let before = bytes.get(..behind).unwrap_or_default();
@@ -112,8 +109,8 @@ impl Search {
 
     fn found(&self) -> Option<Gadgets> {
         match (self.returning_call, self.signal_return) {
-            (Some((call, taken)), Some(signal_return)) => {
-                Some(Gadgets { call, exit: Some(Exit { taken, signal_return }) })
+            (Some((call, way_out)), Some(signal_return)) => {
+                Some(Gadgets { call, exit: Some(Exit { way_out, signal_return }) })
             }
             _ => self.call.map(|call| Gadgets { call, exit: None }),
         }

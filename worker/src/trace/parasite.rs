@@ -1,6 +1,6 @@
 //! The parasite in the target: put in, given orders, taken home.
 
-use crate::arch::{self, VECTOR_LIMIT, VECTOR_STATE};
+use crate::arch::{self, VectorState};
 use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
@@ -34,7 +34,7 @@ const OVER: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED as u64;
 pub(crate) struct Parasite {
     puppet: Puppet,
     place: Place,
-    vector_state: Vec<u8>,
+    vector_state: VectorState,
     socket: Option<OwnedFd>,
     /// Number and inode of its own end in the target.
     own_socket: Option<(i32, u64)>,
@@ -50,7 +50,7 @@ pub(crate) struct Parasite {
 impl Parasite {
     /// A parasite that isn't there yet.
     pub(crate) fn new(puppet: Puppet, place: Place) -> Result<Self> {
-        let vector_state = ptrace::register_set(puppet.tid(), VECTOR_STATE, VECTOR_LIMIT)
+        let vector_state = ptrace::vector_state(puppet.tid())
             .map_err(Error::system("reading the vector state of thread", puppet.tid()))?;
         Ok(Self {
             puppet,
@@ -89,7 +89,7 @@ impl Parasite {
         let name = rendezvous.name();
         let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2], name };
         let (tid, home, mask) = (self.puppet.tid(), self.puppet.home(), self.puppet.signal_mask());
-        let frame = arch::home_frame(home, &self.vector_state, mask, start.home, 0);
+        let frame = arch::home_frame(home, &self.vector_state, mask, start.home);
         let write = |address, bytes: &[u8]| {
             memory::write_remote(tid, address, bytes)
                 .map_err(Error::system("preparing the parasite in process", tracees.pid()))
@@ -110,7 +110,7 @@ impl Parasite {
         kind: u64,
     ) -> Result<()> {
         let arguments = [address, length, protection, kind, u64::MAX, 0];
-        let mapped = match self.puppet.call_checked(tracees, "mapping memory", libc::SYS_mmap, arguments) {
+        let mapped = match self.puppet.call_checked(tracees, "mapping memory", arch::MMAP, arguments) {
             Err(Error::System { cause: Errno::ENOMEM, .. }) => {
                 return Err(Error::Refused {
                     pid: tracees.pid().as_raw(),
@@ -267,7 +267,7 @@ impl Parasite {
         let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let answered = wait(&mut polled, Some(Duration::ZERO))
             .map_err(Error::system("waiting for the parasite in process", tracees.pid()))?;
-        if answered == 0 && self.puppet.is_interrupted_in(libc::SYS_recvmsg, tracees)? {
+        if answered == 0 && self.puppet.is_interrupted_in(libc::SYS_recvmsg, &self.place, tracees)? {
             return Ok(true);
         }
         self.is_running = true;
@@ -301,9 +301,10 @@ impl Parasite {
         if !self.has_left {
             self.let_leave(tracees)?;
         }
+        self.puppet.leave_call(tracees)?;
         let tid = self.puppet.tid();
         // before the registers, so that the thread is never itself with a vector state of the parasite's
-        ptrace::set_register_set(tid, VECTOR_STATE, &self.vector_state)
+        ptrace::set_vector_state(tid, &self.vector_state)
             .map_err(Error::system("restoring the vector state of thread", tid))?;
         self.puppet.go_home()
     }

@@ -1,13 +1,15 @@
 //! One thread of the target that calls the kernel for us, without a changed byte of its program
 //! (kernel facts 19 and 20).
 
-use crate::arch::Registers;
+use crate::arch::{self, Departure, Registers};
 use crate::error::{Error, Result};
 use crate::sys::error_of;
 use crate::sys::ptrace::{self, Stop};
-use crate::trace::STEP_SECONDS;
+use crate::trace::place::Place;
 use crate::trace::tracees::Tracees;
 use crate::trace::way_home::{Site, WayHome};
+use crate::trace::{STEP_SECONDS, blob};
+use libc::c_long;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call {
     /// Which one.
-    pub(crate) number: i64,
+    pub(crate) number: c_long,
     /// Its first argument, where that is a descriptor.
     pub(crate) argument: RawFd,
     /// Negative for an error number.
@@ -48,8 +50,8 @@ pub(crate) struct Puppet {
     signal_mask: u64,
     /// Where calls are made.
     instruction: u64,
-    /// Stack pointer for calls from which it finds its way home.
-    stack: Option<u64>,
+    /// By what it finds its way home from calls.
+    departure: Option<Departure>,
     stop_signal: i32,
     /// Whether it runs under a seccomp filter of its own.
     is_filtered: bool,
@@ -75,7 +77,7 @@ impl Puppet {
             home: thread.registers,
             signal_mask,
             instruction: site.gadgets.call,
-            stack: way_home.map(|way| way.stack),
+            departure: way_home.map(|way| way.departure),
             stop_signal: 0,
             is_filtered: false,
             is_parasite: false,
@@ -113,7 +115,7 @@ impl Puppet {
     /// is the number of the call, which it would take for a descriptor.
     fn deny_trapped_call(&self, tracees: &Tracees) -> Result<()> {
         let mut registers = self.registers(tracees)?;
-        registers.end_system_call(-i64::from(libc::ENOSYS));
+        registers.set_result(-i64::from(libc::ENOSYS));
         self.set_registers(&registers)
     }
 
@@ -149,7 +151,7 @@ impl Puppet {
     }
 
     /// Lets the thread make one system call; the result, negative for an error number.
-    pub(crate) fn call(&mut self, tracees: &mut Tracees, number: i64, arguments: [u64; 6]) -> Result<i64> {
+    pub(crate) fn call(&mut self, tracees: &mut Tracees, number: c_long, arguments: [u64; 6]) -> Result<i64> {
         let answer = self.try_call(tracees, number, arguments)?;
         answer.ok_or_else(|| Error::Refused {
             pid: tracees.pid().as_raw(),
@@ -161,10 +163,10 @@ impl Puppet {
     pub(crate) fn try_call(
         &mut self,
         tracees: &mut Tracees,
-        number: i64,
+        number: c_long,
         arguments: [u64; 6],
     ) -> Result<Option<i64>> {
-        self.set_registers(&self.home.for_call(self.instruction, self.stack, number, arguments))?;
+        self.set_registers(&self.home.for_call(self.instruction, self.departure, number, arguments))?;
         self.set_signal_mask(if self.is_filtered { !ptrace::signal_bit(libc::SIGSYS) } else { u64::MAX })?;
         let result = self.run_call(tracees);
         let is_trapped = result.is_ok() && self.take_trap(tracees)?;
@@ -191,7 +193,7 @@ impl Puppet {
         &mut self,
         tracees: &mut Tracees,
         operation: &'static str,
-        number: i64,
+        number: c_long,
         arguments: [u64; 6],
     ) -> Result<u64> {
         let result = self.call(tracees, number, arguments)?;
@@ -258,9 +260,12 @@ impl Puppet {
         }
     }
 
-    /// Whether the stopped thread was waiting in this system call, and will begin it anew.
-    pub(crate) fn is_interrupted_in(&self, call: i64, tracees: &Tracees) -> Result<bool> {
-        Ok(self.registers(tracees)?.is_interrupted_in(&[call]))
+    /// Whether the stopped thread was waiting in this system call of the parasite, which is in this place, and will begin
+    /// it anew.
+    pub(crate) fn is_interrupted_in(&self, call: c_long, place: &Place, tracees: &Tracees) -> Result<bool> {
+        let registers = self.registers(tracees)?;
+        Ok(registers
+            .is_interrupted_in(&[call], blob::code_at(place.address, registers.instruction_pointer())))
     }
 
     /// Only what can't be blocked, or isn't, gets here: a stop signal is kept for later; a fault is ours.
@@ -296,11 +301,45 @@ impl Puppet {
         self.go_home()?;
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         ptrace::resume(self.tid, std::mem::take(&mut self.stop_signal)).map_err(|_| tracees.lost())?;
-        let deadline = self.deadline();
-        match tracees.wait_for(self.tid, deadline)? {
+        self.settle(tracees)?;
+        // some kernels take no notice of a register that is set behind a system call
+        self.set_registers(&self.home)?;
+        if self.home.restart_by_entry() { self.enter_restart(tracees) } else { Ok(()) }
+    }
+
+    /// Has the thread, which is at its call, enter it as one that goes on through the restart block, and stops it there.
+    fn enter_restart(&self, tracees: &mut Tracees) -> Result<()> {
+        ptrace::resume_to_system_call(self.tid, 0).map_err(|_| tracees.lost())?;
+        match tracees.wait_for(self.tid, self.deadline())? {
+            Stop::SystemCall => {
+                arch::set_call(self.tid, Some(libc::SYS_restart_syscall))
+                    .map_err(Error::system("setting the call of thread", self.tid))?;
+                self.leave_call(tracees)
+            }
+            // a signal comes first, and ends the call
+            Stop::Signal(signal) => {
+                ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
+                ptrace::resume(self.tid, signal).map_err(|_| tracees.lost())?;
+                self.settle(tracees)
+            }
+            Stop::Trap => Ok(()),
+            Stop::Exited => Err(tracees.lost()),
+        }
+    }
+
+    /// Waits for the stop that it was asked for.
+    fn settle(&self, tracees: &mut Tracees) -> Result<()> {
+        match tracees.wait_for(self.tid, self.deadline())? {
             Stop::Trap => Ok(()),
             _ => Err(tracees.lost()),
         }
+    }
+
+    /// Has the thread, stopped behind a system call, stop where its registers can all be set.
+    pub(crate) fn leave_call(&self, tracees: &mut Tracees) -> Result<()> {
+        ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
+        ptrace::resume(self.tid, 0).map_err(|_| tracees.lost())?;
+        self.settle(tracees)
     }
 
     fn set_signal_mask(&self, mask: u64) -> Result<()> {

@@ -2,6 +2,7 @@
 //! anything depends on them, with the arguments that filters look at. What the filter answers with an error, or with SIGSYS, is
 //! found here; a filter that kills can't be survived (kernel fact 23).
 
+use crate::arch::MMAP;
 use crate::error::{Error, Result};
 use crate::sys::error_of;
 use crate::trace::puppet::Puppet;
@@ -27,11 +28,11 @@ const NEW_GUARD: u64 = 0xAA00;
 const NO_GUARD: u64 = 1 | 1 << 30;
 
 /// A call that does nothing: its name, number, arguments, and what the kernel says: 0, or an error number.
-type Attempt = (&'static str, i64, [u64; 6], i32);
+type Attempt = (&'static str, libc::c_long, [u64; 6], i32);
 
 const ALWAYS: [Attempt; 12] = [
-    ("mmap", libc::SYS_mmap, [0, 0, CODE, PRIVATE, u64::MAX, 0], libc::EINVAL),
-    ("mmap", libc::SYS_mmap, [0, 0, DATA, PRIVATE, u64::MAX, 0], libc::EINVAL),
+    ("mmap", MMAP, [0, 0, CODE, PRIVATE, u64::MAX, 0], libc::EINVAL),
+    ("mmap", MMAP, [0, 0, DATA, PRIVATE, u64::MAX, 0], libc::EINVAL),
     ("munmap", libc::SYS_munmap, [0; 6], libc::EINVAL),
     ("madvise", libc::SYS_madvise, [0, 0, libc::MADV_DONTNEED as u64, 0, 0, 0], 0),
     ("openat", libc::SYS_openat, [NONE, 0, READ, 0, 0, 0], libc::EFAULT),

@@ -1,12 +1,13 @@
 //! All threads of the target, stopped.
 
-use crate::arch::Registers;
+use crate::arch::{self, Registers};
 use crate::error::{Error, Result};
+use crate::sys::memory::read_remote;
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
-use crate::trace::STEP_SECONDS;
+use crate::trace::{STEP_SECONDS, blob};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
@@ -211,8 +212,9 @@ impl Tracees {
         loop {
             for (&tid, thread) in &mut self.threads {
                 let registers = &mut thread.registers;
+                let code = blob::code_at(start, registers.instruction_pointer());
                 if is_inside(registers)
-                    && registers.is_interrupted_in(&[libc::SYS_recvmsg, libc::SYS_sendmsg])
+                    && registers.is_interrupted_in(&[libc::SYS_recvmsg, libc::SYS_sendmsg], code)
                 {
                     registers.end_system_call(0);
                     set_registers(tid, registers)?;
@@ -272,15 +274,66 @@ impl Tracees {
     /// (kernel fact 34).
     pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
         for (&tid, thread) in &mut self.threads {
+            look_at_code(tid, &mut thread.registers)
+                .map_err(Error::system("reading what comes next in thread", tid))?;
             // not close(2), which has closed its descriptor all the same
             if thread.registers.was_interrupted()
                 && thread.registers.entered_call().0 != libc::SYS_close
                 && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
             {
-                thread.registers.repeat_system_call();
+                let argument = match thread.registers.argument_before() {
+                    Some(argument) => argument,
+                    None => match first_argument(tid, &thread.registers, directory)? {
+                        Some(argument) => argument,
+                        // a kernel that doesn't tell
+                        None => continue,
+                    },
+                };
+                thread.registers.repeat_system_call(argument);
                 thread.begins_anew = true;
                 set_registers(tid, &thread.registers)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether a stopped thread goes on through the kernel's restart block, where that shows only when it enters
+    /// its call again: it does so, and is stopped in it again.
+    pub(crate) fn find_restart(&mut self, tid: Pid) -> Result<()> {
+        let Some(before) = self.threads.get(&tid).map(|thread| thread.registers) else { return Ok(()) };
+        if !before.may_need_restart_block() {
+            return Ok(());
+        }
+        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
+        self.threads.remove(&tid);
+        self.running.insert(tid);
+        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let is_restart = match self.wait_for(tid, Some(deadline))? {
+            Stop::SystemCall => {
+                let call =
+                    ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
+                go_on_and_stop(tid, 0)?;
+                call == Some(libc::SYS_restart_syscall)
+            }
+            Stop::Signal(signal) => {
+                go_on_and_stop(tid, signal)?;
+                false
+            }
+            Stop::Trap | Stop::Exited => {
+                self.running.remove(&tid);
+                self.note_thread(tid)?;
+                return Ok(());
+            }
+        };
+        self.wait_while(deadline, |tracees| tracees.running.contains(&tid))?;
+        let thread = self
+            .threads
+            .get_mut(&tid)
+            .ok_or(Error::Lost { pid: self.pid.as_raw(), when: "during the operation" })?;
+        look_at_code(tid, &mut thread.registers)
+            .map_err(Error::system("reading what comes next in thread", tid))?;
+        if is_restart {
+            thread.registers.note_restart(&before);
         }
         Ok(())
     }
@@ -423,6 +476,37 @@ impl Tracees {
     fn refused(&self, reason: impl Into<String>) -> Error {
         Error::Refused { pid: self.pid.as_raw(), reason: reason.into() }
     }
+}
+
+/// Where only code tells whether a thread is about to make a call, or has just made one: looks at it.
+fn look_at_code(tid: Pid, registers: &mut Registers) -> std::result::Result<(), Errno> {
+    let address = registers.instruction_pointer();
+    if !registers.are_told_by_code() {
+        return Ok(());
+    }
+    let mut code = [0; 8];
+    match read_remote(tid, address.wrapping_sub(4), &mut code) {
+        Ok(8) => registers.take_notice_of(&code),
+        Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
+        // the end of a mapping
+        Ok(_) | Err(_) => {}
+    }
+    Ok(())
+}
+
+/// The first argument of the call that a thread has just left, of which the registers hold the result: `/proc/TID/syscall`
+/// has it, if the kernel takes the thread for one that is in that call.
+fn first_argument(tid: Pid, registers: &Registers, directory: &ProcDirectory) -> Result<Option<u64>> {
+    let (number, _) = registers.entered_call();
+    let failed = || Error::system("looking at the call of thread", tid);
+    arch::set_call(tid, Some(number)).map_err(failed())?;
+    let text = directory.thread(tid)?.text("syscall");
+    arch::set_call(tid, None).map_err(failed())?;
+    let text = text.unwrap_or_default();
+    let mut words = text.split_ascii_whitespace();
+    let is_of_call = words.next().and_then(|word| word.parse().ok()) == Some(number);
+    let argument = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    Ok(argument.filter(|_| is_of_call))
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

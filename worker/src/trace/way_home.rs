@@ -5,12 +5,12 @@
 //! rt_sigreturn makes the thread what it was. It lies where the program has nothing, on its main stack
 //! below all that is in use.
 
-use crate::arch::{FRAME_ALIGNMENT, RED_ZONE, Registers, VECTOR_LIMIT, VECTOR_STATE, home_frame};
+use crate::arch::{Departure, FRAME_ALIGNMENT, RED_ZONE, Registers, WayOut, home_frame};
 use crate::error::{Error, Result};
 use crate::sys::memory::TargetMemory;
 use crate::sys::ptrace;
 use crate::target::mappings::Mapping;
-use crate::trace::gadget::Gadgets;
+use crate::trace::gadget::{Exit, Gadgets};
 use crate::trace::tracees::Tracees;
 use nix::unistd::Pid;
 use std::ops::Range;
@@ -56,12 +56,17 @@ impl Site {
     }
 }
 
+/// An address as the target has it in memory.
+fn word(address: u64) -> Vec<u8> {
+    address.to_ne_bytes().into_iter().take(size_of::<usize>()).collect()
+}
+
 /// A signal frame in the target that leads one of its threads home.
 pub(crate) struct WayHome {
     /// The thread.
     pub(crate) tid: Pid,
-    /// Where the stack pointer must be behind the system call instruction.
-    pub(crate) stack: u64,
+    /// What the thread must have behind the system call instruction.
+    pub(crate) departure: Departure,
     /// What was there.
     saved: Zeroizing<Vec<u8>>,
 }
@@ -79,14 +84,15 @@ impl WayHome {
             return Ok(None);
         };
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
-        let vector = ptrace::register_set(tid, VECTOR_STATE, VECTOR_LIMIT)
-            .map_err(Error::system("reading the vector state of thread", tid))?;
+        let vector =
+            ptrace::vector_state(tid).map_err(Error::system("reading the vector state of thread", tid))?;
         let mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
-        let frame_at = |address| home_frame(&thread.registers, &vector, mask, address, exit.signal_return);
+        let frame_at = |address| home_frame(&thread.registers, &vector, mask, address);
         // its length does not depend on where it is, on a boundary like this one
         let length = frame_at(FRAME_ALIGNMENT).len() as u64;
-        let needed = exit.taken + length + FRAME_ALIGNMENT;
+        let Exit { way_out: WayOut { taken, address_at }, signal_return } = exit;
+        let needed = taken + length + FRAME_ALIGNMENT;
         let lowest = tracees.stack_pointers().filter(|pointer| stack.contains(pointer)).min();
         let end = match lowest {
             Some(pointer) => pointer.saturating_sub(RED_ZONE),
@@ -94,7 +100,7 @@ impl WayHome {
             None => stack.start + needed,
         };
         let address = end.saturating_sub(length) & !(FRAME_ALIGNMENT - 1);
-        let start = address.saturating_sub(exit.taken);
+        let start = address.saturating_sub(taken);
         if start < stack.start {
             return Ok(None);
         }
@@ -105,19 +111,23 @@ impl WayHome {
         if lowest.is_none() && saved.iter().any(|&byte| byte != 0) {
             return Ok(None);
         }
+        let departure = Departure { stack: start, signal_return };
+        if let Some(offset) = address_at {
+            memory.write(start + offset, &word(departure.signal_return)).map_err(failed("writing below"))?;
+        }
         memory.write(address, &frame_at(address)).map_err(failed("writing below"))?;
-        Ok(Some(Self { tid, stack: start, saved }))
+        Ok(Some(Self { tid, departure, saved }))
     }
 
     /// Where it is, as address and length in bytes.
     pub(crate) fn range(&self) -> (u64, u64) {
-        (self.stack, self.saved.len() as u64)
+        (self.departure.stack, self.saved.len() as u64)
     }
 
     /// Puts back what was there; no call is made any more.
     pub(crate) fn clear(self, memory: &TargetMemory<'_>, pid: Pid) -> Result<()> {
         memory
-            .write(self.stack, &self.saved)
+            .write(self.departure.stack, &self.saved)
             .map_err(Error::system("writing below", format!("the stack of process {pid}")))
     }
 }

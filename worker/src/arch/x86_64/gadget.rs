@@ -1,20 +1,33 @@
 //! Pieces of code that are in every program, and that calls of ours go through.
 
-/// The instruction that enters the kernel: `syscall`.
-pub(crate) const SYSTEM_CALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
+use crate::arch::{CallInstruction, WayOut};
+
+/// Instructions begin on such boundaries, in bytes.
+pub(crate) const CODE_ALIGNMENT: usize = 1;
+
+/// The length in bytes of the instruction that enters the kernel, if code begins with it: `syscall`.
+pub(crate) fn system_call_at(code: &[u8]) -> Option<CallInstruction> {
+    code.starts_with(&[0x0f, 0x05]).then_some(CallInstruction { length: 2, mode: 0 })
+}
 
 /// Code that calls rt_sigreturn, number 15, as every C library has it for its signal handlers.
-pub(crate) const SIGNAL_RETURNS: [&[u8]; 2] =
-    [&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05], &[0xb8, 15, 0, 0, 0, 0x0f, 0x05]];
+pub(crate) const SIGNAL_RETURNS: &[&[u8]] =
+    &[&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05], &[0xb8, 15, 0, 0, 0, 0x0f, 0x05]];
 
 /// Longest code behind a system call instruction that is followed to its return, in bytes.
 const LONGEST: usize = 64;
 
 const STACK_POINTER: u8 = 4;
 
-/// Bytes that the code behind a system call instruction takes off the stack before it takes an address
-/// off it and goes there; `None` if it does anything else but change registers.
-pub(crate) fn taken_until_return(code: &[u8]) -> Option<u64> {
+/// How the code behind a system call instruction returns: it takes an address off the stack; `None` if it does anything
+/// else before that but change registers and take more off.
+pub(crate) fn way_out(code: &[u8], _mode: u64) -> Option<WayOut> {
+    let before = taken_until_return(code)?;
+    Some(WayOut { taken: before + 8, address_at: Some(before) })
+}
+
+/// Bytes taken off the stack before that.
+fn taken_until_return(code: &[u8]) -> Option<u64> {
     let mut rest = code.get(..code.len().min(LONGEST))?;
     let mut taken = 0;
     loop {

@@ -1,9 +1,10 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/x86/include/asm/sigframe.h).
 
 use super::{FRAME_ALIGNMENT, Registers};
+use crate::arch::VectorState;
 
 /// Bytes before and behind the vector state in the frame (arch/x86/include/asm/sigframe.h).
-const FRAME_LENGTH: usize = 8 + 304 + 128;
+const FRAME_LENGTH: usize = 304 + 128;
 /// `uc_flags`: the vector state is extended, ss is valid and to be restored.
 const UC_FLAGS: u64 = 1 | 2 | 4;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
@@ -16,16 +17,10 @@ const HEADER_LENGTH: usize = 64;
 /// The feature of AMX tiles, which a program must ask for before it uses them.
 const TILE_DATA: u64 = 1 << 18;
 
-/// A signal frame for `address` from which rt_sigreturn loads these registers, vector state (the set
-/// NT_X86_XSTATE) and signal mask. Its first word is an address to return to, of code that calls
-/// rt_sigreturn: for a thread that isn't in such code when it gets to the frame.
-pub(crate) fn home_frame(
-    registers: &Registers,
-    vector: &[u8],
-    mask: u64,
-    address: u64,
-    signal_return: u64,
-) -> Vec<u8> {
+/// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
+/// pointer at `address`, where it begins.
+pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, address: u64) -> Vec<u8> {
+    let vector = vector.bytes.as_slice();
     let registers = registers.resolved();
     let vector_address = (address + FRAME_LENGTH as u64).next_multiple_of(FRAME_ALIGNMENT);
     let selectors = registers.cs & 0xffff | (registers.ss & 0xffff) << 48;
@@ -60,9 +55,8 @@ pub(crate) fn home_frame(
         0, // cr2
         vector_address,
     ];
-    let mut frame = signal_return.to_le_bytes().to_vec(); // skipped by rt_sigreturn itself
-    frame.extend(context.iter().flat_map(|word| word.to_le_bytes()));
-    frame.resize(8 + 296, 0); // reserved words of the context
+    let mut frame: Vec<u8> = context.iter().flat_map(|word| word.to_le_bytes()).collect();
+    frame.resize(296, 0); // reserved words of the context
     frame.extend(mask.to_le_bytes());
     let vector_offset = usize::try_from(vector_address - address).unwrap_or(FRAME_LENGTH);
     frame.resize(vector_offset, 0);

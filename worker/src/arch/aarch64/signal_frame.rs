@@ -1,0 +1,105 @@
+//! The frame from which rt_sigreturn(2) loads a thread (arch/arm64/kernel/signal.c).
+
+use super::Registers;
+use crate::arch::VectorState;
+
+/// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
+const INFORMATION: usize = 128;
+const CONTEXT: usize = 176;
+const MASK: usize = 40;
+/// Bytes of the registers, and of the records that follow them.
+const REGISTERS: usize = 288;
+const RECORDS: usize = 4096;
+
+/// Marks of records.
+const FPSIMD_MAGIC: u32 = 0x4650_8001;
+const SVE_MAGIC: u32 = 0x5356_4501;
+
+/// NT_ARM_SVE: bytes of its header, and where in that the length of a vector and the flags are.
+const SVE: usize = 0x405;
+const SVE_HEADER: usize = 16;
+const SVE_LENGTH: usize = 8;
+const SVE_FLAGS: usize = 12;
+/// The flag that the set holds whole vectors, not their first 16 bytes.
+const SVE_IN_USE: u16 = 1;
+
+/// Whether such a set is all of the state: without whole vectors in use, the other one is.
+pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
+    kind != SVE || half(bytes, SVE_FLAGS) & SVE_IN_USE != 0
+}
+
+/// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
+/// pointer at `address`, where it begins.
+pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, _address: u64) -> Vec<u8> {
+    let mut frame = vec![0; INFORMATION + MASK];
+    frame.extend(mask.to_le_bytes());
+    // the word before the registers is a fault's address
+    frame.resize(INFORMATION + CONTEXT + 8, 0);
+    frame.extend(registers.resolved().0.iter().flat_map(|register| register.to_le_bytes()));
+    frame.resize(INFORMATION + CONTEXT + REGISTERS, 0);
+    frame.extend(records(vector));
+    // a record of zeros ends them
+    frame.resize(INFORMATION + CONTEXT + REGISTERS + RECORDS, 0);
+    frame
+}
+
+fn records(vector: &VectorState) -> Vec<u8> {
+    let bytes = vector.bytes.as_slice();
+    if vector.kind != SVE {
+        let (vectors, status) = (part(bytes, 0, 512), part(bytes, 512, 8));
+        return fpsimd(status, vectors);
+    }
+    // the first 16 bytes of each vector are the old registers
+    let length = usize::from(half(bytes, SVE_LENGTH));
+    let vectors: Vec<u8> =
+        (0..32).flat_map(|number| part(bytes, SVE_HEADER + number * length, 16)).copied().collect();
+    // vectors, predicates, the first-fault register
+    let whole = 32 * length + 17 * (length / 8);
+    let status = part(bytes, (SVE_HEADER + whole).next_multiple_of(16), 8);
+    let mut records = fpsimd(status, &vectors);
+    let size = (16 + whole).next_multiple_of(16);
+    // longer vectors have no room there: a thread that was in the middle of using them, whose worker dies in that moment,
+    // keeps their first 16 bytes only
+    if records.len() + size + 16 <= RECORDS {
+        records.extend(SVE_MAGIC.to_le_bytes());
+        records.extend(u32::try_from(size).unwrap_or(0).to_le_bytes());
+        records.extend(half(bytes, SVE_LENGTH).to_le_bytes());
+        records.resize(records.len() + 6, 0);
+        records.extend(part(bytes, SVE_HEADER, whole));
+        records.resize(fpsimd(status, &vectors).len() + size, 0);
+    }
+    records
+}
+
+fn fpsimd(status: &[u8], vectors: &[u8]) -> Vec<u8> {
+    [&FPSIMD_MAGIC.to_le_bytes(), &528_u32.to_le_bytes(), status, vectors].concat()
+}
+
+fn part(bytes: &[u8], start: usize, length: usize) -> &[u8] {
+    bytes.get(start..start + length).unwrap_or_default()
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    part(bytes, at, 2).try_into().map_or(0, u16::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_vectors_are_a_record_of_their_own() {
+        let length = 32_usize;
+        let mut bytes = vec![0; SVE_HEADER + 32 * length + 17 * length / 8];
+        bytes[SVE_LENGTH] = 32;
+        bytes[SVE_FLAGS] = 1;
+        bytes[SVE_HEADER + length + 15] = 7;
+        bytes.resize(bytes.len().next_multiple_of(16) + 8, 9);
+        assert!(is_whole_vector_state(SVE, &bytes));
+        let records = records(&VectorState { kind: SVE, bytes });
+        assert_eq!(records.len() % 16, 0);
+        assert_eq!((records[8], records[16 + 16 + 15]), (9, 7));
+        assert_eq!(records[528..532], SVE_MAGIC.to_le_bytes());
+        assert_eq!(records[528 + 16 + length + 15], 7);
+    }
+}

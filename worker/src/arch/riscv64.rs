@@ -1,0 +1,172 @@
+//! 64-bit RISC-V (kernel: arch/riscv/include/uapi/asm/{ptrace,sigcontext,ucontext}.h).
+
+pub(crate) use super::rewinding::Registers;
+
+use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, RESTART_REASON, STATUS_REASON};
+use super::rewinding::Set;
+use super::{CallInstruction, VectorState, WayOut};
+use crate::sys::ptrace::PTRACE_GET_SYSCALL_INFO;
+use libc::c_long;
+use memcr_filter::Condition::{Is, Tracee, Whole};
+use memcr_filter::{Entry, allow, allow_if, bits, call};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// `struct user_regs_struct`, the set NT_PRSTATUS: pc in the place of x0, then x1 to x31.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct General([u64; 32]);
+
+const PC: usize = 0;
+const RA: usize = 1;
+const SP: usize = 2;
+const A0: usize = 10;
+const A7: usize = 17;
+
+impl Set for General {
+    const ZERO: Self = Self([0; 32]);
+    const RESTARTS_BY_ENTRY: bool = false;
+
+    fn number(&self) -> c_long {
+        self.0[A7] as i64
+    }
+
+    fn set_number(&mut self, number: c_long) {
+        self.0[A7] = number as u64;
+    }
+
+    fn result(&self) -> i64 {
+        self.0[A0] as i64
+    }
+
+    fn set_result(&mut self, result: i64) {
+        self.0[A0] = result as u64;
+    }
+
+    fn first_argument(&self) -> u64 {
+        self.0[A0]
+    }
+
+    fn set_arguments(&mut self, arguments: [u64; 6]) {
+        self.0[A0..].iter_mut().zip(arguments).for_each(|(register, argument)| *register = argument);
+    }
+
+    fn argument_before(&self) -> Option<u64> {
+        None
+    }
+
+    fn instruction_pointer(&self) -> u64 {
+        self.0[PC]
+    }
+
+    fn go_to(&mut self, address: u64) {
+        self.0[PC] = address;
+    }
+
+    fn move_by(&mut self, bytes: i64) {
+        self.0[PC] = self.0[PC].wrapping_add_signed(bytes);
+    }
+
+    fn stack_pointer(&self) -> u64 {
+        self.0[SP]
+    }
+
+    fn set_stack_pointer(&mut self, address: u64) {
+        self.0[SP] = address;
+    }
+
+    fn set_return_address(&mut self, address: u64) {
+        self.0[RA] = address;
+    }
+
+    fn mode(&self) -> u64 {
+        0
+    }
+
+    fn clear_state(&mut self) {}
+}
+
+/// Calls that may go on through the restart block.
+pub(super) const TIMED_CALLS: &[c_long] =
+    &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_futex, libc::SYS_restart_syscall];
+
+/// Instructions begin on such boundaries, in bytes.
+pub(crate) const CODE_ALIGNMENT: usize = 2;
+
+/// `ecall`, if code begins with it.
+pub(crate) fn system_call_at(code: &[u8]) -> Option<CallInstruction> {
+    code.starts_with(&[0x73, 0, 0, 0]).then_some(CallInstruction { length: 4, mode: 0 })
+}
+
+/// How the code behind it returns: at once, by ra.
+pub(crate) fn way_out(code: &[u8], _mode: u64) -> Option<WayOut> {
+    let returns = code.starts_with(&[0x82, 0x80]) || code.starts_with(&[0x67, 0x80, 0, 0]);
+    returns.then_some(WayOut { taken: 0, address_at: None })
+}
+
+/// `li a7, 139; ecall`: rt_sigreturn, as the vDSO has it.
+pub(crate) const SIGNAL_RETURNS: &[&[u8]] = &[&[0x93, 0x08, 0xb0, 0x08, 0x73, 0, 0, 0]];
+
+/// NT_PRFPREG (include/uapi/linux/elf.h). Of vectors the kernel keeps nothing in a system call.
+pub(crate) const VECTOR_STATES: &[usize] = &[2];
+/// Longest such set, in bytes.
+pub(crate) const VECTOR_LIMIT: usize = 1024;
+
+/// Whether such a set is all of the state.
+pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
+    true
+}
+
+/// The calling convention leaves nothing below the stack pointer.
+pub(crate) const RED_ZONE: u64 = 0;
+/// Boundary of stack pointers, in bytes.
+pub(crate) const FRAME_ALIGNMENT: u64 = 16;
+
+/// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
+const INFORMATION: usize = 128;
+const CONTEXT: usize = 176;
+const MASK: usize = 40;
+/// Bytes of the floating-point state and what follows it.
+const FLOATING_POINT: usize = 528;
+
+/// A signal frame from which rt_sigreturn(2) loads these registers, floating-point state and signal mask, called with the
+/// stack pointer at `address`, where it begins (arch/riscv/kernel/signal.c).
+pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, _address: u64) -> Vec<u8> {
+    let mut frame = vec![0; INFORMATION + MASK];
+    frame.extend(mask.to_le_bytes());
+    frame.resize(INFORMATION + CONTEXT, 0);
+    frame.extend(registers.resolved().0.iter().flat_map(|register| register.to_le_bytes()));
+    let end = frame.len() + FLOATING_POINT;
+    frame.extend(vector.bytes.iter().take(FLOATING_POINT));
+    frame.resize(end, 0);
+    frame
+}
+
+/// Has the kernel take a stopped thread for one that is in this call, or in none: here the registers say that.
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(crate) fn set_call(_tid: Pid, _number: Option<c_long>) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// The number of mmap(2).
+pub(crate) const MMAP: c_long = libc::SYS_mmap;
+
+/// System calls that are allowed besides the common ones: here they have these names.
+pub(crate) const SYSTEM_CALLS: &[Entry] = &[
+    allow_if(call!(SYS_mmap), "", PRIVATE_MEMORY, MEMORY_REASON),
+    allow_if(call!(SYS_fadvise64), "", &[Is(3, bits(libc::POSIX_FADV_DONTNEED))], READ_AGAIN_REASON),
+];
+/// The same for the launcher.
+pub(crate) const LAUNCHER_CALLS: &[Entry] = &[
+    allow(call!(SYS_newfstatat), STATUS_REASON),
+    allow_if(
+        call!(SYS_ptrace),
+        "PTRACE_GET_SYSCALL_INFO",
+        &[Whole(0, PTRACE_GET_SYSCALL_INFO as u64), Tracee(1)],
+        RESTART_REASON,
+    ),
+];
+
+/// All calls are shown to filters.
+#[cfg(test)]
+pub(crate) const NEVER_SHOWN: &[i64] = &[];
