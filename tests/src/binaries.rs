@@ -16,6 +16,9 @@ const PACKAGES: [&str; 4] = ["memcr-broker", "memcr-worker", "memcr-client", "me
 /// The C library's file.
 pub const LIBRARY: &str = "libmemcrclient.so";
 
+/// Name of a variable: the directory of programs that are there already, where nothing can be built.
+pub const PROGRAMS: &str = "MEMCR_TESTS_PROGRAMS";
+
 /// The path of a program of ours, or of [`LIBRARY`], built if need be.
 pub fn path(name: &str) -> PathBuf {
     let path = directory().join(name);
@@ -27,6 +30,9 @@ pub fn path(name: &str) -> PathBuf {
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
+        if let Some(directory) = std::env::var_os(PROGRAMS) {
+            return directory.into();
+        }
         let executables = build(&["--bins"]);
         let directory = scratch::root().join(format!("bin-{:016x}", fingerprint(&executables)));
         std::fs::create_dir_all(&directory).expect("cannot make a directory for the programs");

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod drill;
 pub mod foreign;
 pub mod fuse;
+pub mod guest;
 pub mod input;
 pub mod namespace;
 pub mod network;

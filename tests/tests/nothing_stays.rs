@@ -1,6 +1,7 @@
 //! Invariant 3: putting a process to sleep and waking it leaves no trace in it.
 
 use memcr_tests::daemon::Daemon;
+use memcr_tests::guest::assert_no_difference;
 use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
@@ -13,24 +14,7 @@ use std::time::{Duration, Instant};
 fn a_hundred_cycles_leave_no_difference() {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-zoo", &[]);
-    target.assert_intact();
-    let before = Snapshot::of(target.pid());
-    for cycle in 1..=100 {
-        daemon.put_to_sleep(&target);
-        if cycle % 10 == 1 {
-            let asleep = Snapshot::of(target.pid()).without_sleep();
-            before.clone().without_sleep().assert_same(&asleep, &format!("asleep, in cycle {cycle}"));
-        }
-        daemon.client().restore(target.pid()).expect_status(0);
-        before.assert_same(&Snapshot::of(target.pid()), &format!("after cycle {cycle}"));
-        if cycle % 25 == 0 {
-            target.assert_intact();
-        }
-    }
-    let finish = target.ask("finish");
-    assert_eq!(finish, "intact");
-    daemon.wait_until_no_image();
-    assert!(daemon.workers().is_empty(), "workers are left");
+    assert_no_difference(&daemon, &mut target, 100);
 }
 
 #[test]
