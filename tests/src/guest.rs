@@ -44,8 +44,9 @@ pub fn run_cases() -> ! {
 
 /// A daemon as strict as this kernel lets it be.
 fn setup() -> Setup {
-    let complete = Setup::new().try_start().is_ok();
-    if complete { Setup::new() } else { Setup::new().arguments(&["--sandbox", "best-effort"]) }
+    // the fastest one on an emulated processor
+    let setup = || Setup::new().arguments(&["-e", "chacha20-poly1305"]);
+    if setup().try_start().is_ok() { setup() } else { setup().arguments(&["--sandbox", "best-effort"]) }
 }
 
 fn sample(mib: &str) -> Target {
@@ -117,7 +118,7 @@ fn waits_are_not_cut_short() {
 
 fn a_hundred_cycles_leave_no_difference() {
     let daemon = setup().start();
-    let mut target = Target::start(&cast().target, "sample-zoo", &[]);
+    let mut target = sample("8");
     assert_no_difference(&daemon, &mut target, 100);
 }
 
@@ -140,8 +141,6 @@ pub fn assert_no_difference(daemon: &Daemon, target: &mut Target, cycles: u32) {
             target.assert_intact();
         }
     }
-    let finish = target.ask("finish");
-    assert_eq!(finish, "intact");
     daemon.wait_until_no_image();
     assert!(daemon.workers().is_empty(), "workers are left");
 }

@@ -15,6 +15,7 @@ fn a_hundred_cycles_leave_no_difference() {
     let daemon = Daemon::start();
     let mut target = Target::start(&cast().target, "sample-zoo", &[]);
     assert_no_difference(&daemon, &mut target, 100);
+    assert_eq!(target.ask("finish"), "intact");
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub(crate) const SYSTEM_CALLS: &[Entry] = &[
     allow(call!(SYS_poll), LOOK),
     allow(PPOLL, LOOK),
     allow(call!(SYS_fstatat64), NAME),
+    allow(call!(SYS_statx), NAME),
     allow(FUTEX, "wake the thread that closes, and its waiting"),
     allow(CLOCK_GETTIME, "times, where the vDSO can't tell them"),
     allow_if(

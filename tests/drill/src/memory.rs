@@ -1,6 +1,6 @@
 //! Memory that is executed, and limits.
 
-use crate::sys::{Text, call};
+use crate::sys::{self, Text, call};
 use crate::{Attempt, Outcome, Refused};
 
 /// All of them.
@@ -23,7 +23,7 @@ const READ: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 const LENGTH: u64 = 1 << 16;
 
 fn map(protection: libc::c_int) -> Result<u64, Refused> {
-    call!(SYS_mmap, 0, LENGTH, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, u64::MAX, 0)
+    sys::map(LENGTH as usize, protection)
 }
 
 fn make_executable() -> Outcome {

@@ -20,6 +20,18 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// Maps memory of our own; not every architecture has the call under the same name.
+pub(crate) fn map(length: usize, protection: libc::c_int) -> Result<u64, Refused> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: new memory, at no address that anybody has
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
+    if address == libc::MAP_FAILED {
+        Err(Refused { call: "mmap", number: last_error() })
+    } else {
+        Ok(address as u64)
+    }
+}
+
 fn last_error() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }

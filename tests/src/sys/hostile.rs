@@ -152,7 +152,7 @@ pub fn inode_of(number: i32) -> u64 {
     // SAFETY: the kernel writes to a struct stat, all bytes of which are zero before
     unsafe {
         libc::fstat(number, status.as_mut_ptr());
-        status.assume_init().st_ino
+        status.assume_init().st_ino as u64
     }
 }
 

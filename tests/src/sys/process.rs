@@ -209,15 +209,14 @@ impl Numbered {
     /// EEXIST if somebody else has one of the numbers.
     pub fn start(numbers: &[i32], uid: u32, gid: u32) -> std::io::Result<Self> {
         let mut pidfd = -1_i32;
-        // SAFETY: all zero is a structure that asks for nothing
-        let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+        let mut how = CloneArguments::default();
         how.flags = libc::CLONE_PIDFD as u64;
         how.pidfd = &raw mut pidfd as u64;
         how.exit_signal = libc::SIGCHLD as u64;
         how.set_tid = numbers.as_ptr() as u64;
         how.set_tid_size = numbers.len() as u64;
         // SAFETY: as fork(): the child makes system calls only
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<libc::clone_args>()) };
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<CloneArguments>()) };
         match i32::try_from(pid) {
             Ok(0) => wait_as(uid, gid),
             Ok(pid) if pid > 0 => {
@@ -257,4 +256,21 @@ fn wait_as(uid: u32, gid: u32) -> ! {
         // SAFETY: takes nothing
         unsafe { libc::pause() };
     }
+}
+
+/// `struct clone_args` (include/uapi/linux/sched.h), which the crate `libc` does not have everywhere.
+#[derive(Default)]
+#[repr(C)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }

@@ -101,7 +101,7 @@ pub fn is_pending(signal: i32) -> bool {
 pub fn start_interval_timer(interval: std::time::Duration) {
     let interval = libc::timeval {
         tv_sec: interval.as_secs() as libc::time_t,
-        tv_usec: interval.subsec_micros().into(),
+        tv_usec: interval.subsec_micros() as libc::suseconds_t,
     };
     let timer = libc::itimerval { it_interval: interval, it_value: interval };
     // SAFETY: reads one itimerval.

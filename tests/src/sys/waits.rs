@@ -63,7 +63,7 @@ pub const WAITS: [Wait; 11] = [
 ];
 
 fn timespec(time: Duration) -> libc::timespec {
-    libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos().into() }
+    libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos() as libc::c_long }
 }
 
 fn milliseconds(time: Duration) -> i32 {
@@ -88,8 +88,10 @@ fn poll(time: Duration) -> i64 {
 }
 
 fn select(time: Duration) -> i64 {
-    let mut time =
-        libc::timeval { tv_sec: time.as_secs() as libc::time_t, tv_usec: time.subsec_micros().into() };
+    let mut time = libc::timeval {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_usec: time.subsec_micros() as libc::suseconds_t,
+    };
     let none = std::ptr::null_mut();
     // SAFETY: no sets; one timeval that it may change.
     unsafe { libc::select(0, none, none, none, &raw mut time) }.into()
@@ -116,7 +118,7 @@ fn futex(time: Duration) -> i64 {
     let word = 0_u32;
     let time = timespec(time);
     // SAFETY: reads the word and the timespec, both of this frame.
-    unsafe { libc::syscall(libc::SYS_futex, &raw const word, libc::FUTEX_WAIT, 0, &raw const time) }
+    unsafe { libc::syscall(libc::SYS_futex, &raw const word, libc::FUTEX_WAIT, 0, &raw const time) as i64 }
 }
 
 fn sigtimedwait(time: Duration) -> i64 {
@@ -146,7 +148,7 @@ fn accept(time: Duration) -> i64 {
 }
 
 fn limit(socket: &impl AsFd, time: Duration) {
-    let time = TimeVal::new(time.as_secs() as libc::time_t, time.subsec_micros().into());
+    let time = TimeVal::new(time.as_secs() as libc::time_t, time.subsec_micros() as libc::suseconds_t);
     setsockopt(socket, sockopt::ReceiveTimeout, &time).expect("SO_RCVTIMEO");
 }
 
@@ -158,7 +160,7 @@ fn semtimedop(time: Duration) -> i64 {
         let mut take = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
         let outcome = libc::syscall(libc::SYS_semtimedop, semaphore, &raw mut take, 1, &raw const time);
         keeping_errno(|| libc::semctl(semaphore, 0, libc::IPC_RMID));
-        outcome
+        outcome as i64
     }
 }
 

@@ -128,6 +128,9 @@ pub(crate) const FRAME_ALIGNMENT: u64 = 16;
 /// NT_ARM_SYSTEM_CALL.
 const SYSTEM_CALL: usize = 0x404;
 
+/// Whether registers show the arguments of a call to who stops a thread at its entry.
+pub(crate) const SHOWS_ENTERED_CALL: bool = true;
+
 /// Has the kernel take a stopped thread for one that is in this call, or in none.
 pub(crate) fn set_call(tid: Pid, number: Option<c_long>) -> Result<(), Errno> {
     let number = number.and_then(|number| i32::try_from(number).ok()).unwrap_or(-1);
@@ -150,6 +153,12 @@ pub(crate) const LAUNCHER_CALLS: &[Entry] = &[
         "PTRACE_GET_SYSCALL_INFO",
         &[Whole(0, PTRACE_GET_SYSCALL_INFO as u64), Tracee(1)],
         RESTART_REASON,
+    ),
+    allow_if(
+        call!(SYS_ptrace),
+        "PTRACE_SETSIGINFO",
+        &[Whole(0, libc::PTRACE_SETSIGINFO as u64), Tracee(1)],
+        "the first argument of a call that is to begin anew",
     ),
 ];
 

@@ -157,6 +157,9 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
     frame
 }
 
+/// Whether registers show the arguments of a call to who stops a thread at its entry.
+pub(crate) const SHOWS_ENTERED_CALL: bool = true;
+
 /// Has the kernel take a stopped thread for one that enters this call (PTRACE_SET_SYSCALL): nothing else looks at that.
 pub(crate) fn set_call(tid: Pid, number: Option<c_long>) -> Result<(), Errno> {
     match number {

@@ -2,7 +2,7 @@
 
 pub(crate) use super::rewinding::Registers;
 
-use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, RESTART_REASON, STATUS_REASON};
+use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, STATUS_REASON};
 use super::rewinding::Set;
 use super::{CallInstruction, VectorState, WayOut};
 use crate::sys::ptrace::PTRACE_GET_SYSCALL_INFO;
@@ -142,6 +142,9 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
     frame
 }
 
+/// Whether registers show the arguments of a call to who stops a thread at its entry.
+pub(crate) const SHOWS_ENTERED_CALL: bool = false;
+
 /// Has the kernel take a stopped thread for one that is in this call, or in none: here the registers say that.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(crate) fn set_call(_tid: Pid, _number: Option<c_long>) -> Result<(), Errno> {
@@ -155,15 +158,21 @@ pub(crate) const MMAP: c_long = libc::SYS_mmap;
 pub(crate) const SYSTEM_CALLS: &[Entry] = &[
     allow_if(call!(SYS_mmap), "", PRIVATE_MEMORY, MEMORY_REASON),
     allow_if(call!(SYS_fadvise64), "", &[Is(3, bits(libc::POSIX_FADV_DONTNEED))], READ_AGAIN_REASON),
+    allow_if(
+        call!(SYS_ptrace),
+        "PTRACE_GET_SYSCALL_INFO",
+        &[Whole(0, PTRACE_GET_SYSCALL_INFO as u64), Tracee(1)],
+        "arguments of calls, whether a call goes on through the restart block",
+    ),
 ];
 /// The same for the launcher.
 pub(crate) const LAUNCHER_CALLS: &[Entry] = &[
     allow(call!(SYS_newfstatat), STATUS_REASON),
     allow_if(
         call!(SYS_ptrace),
-        "PTRACE_GET_SYSCALL_INFO",
-        &[Whole(0, PTRACE_GET_SYSCALL_INFO as u64), Tracee(1)],
-        RESTART_REASON,
+        "PTRACE_SETSIGINFO",
+        &[Whole(0, libc::PTRACE_SETSIGINFO as u64), Tracee(1)],
+        "the first argument of a call that is to begin anew",
     ),
 ];
 

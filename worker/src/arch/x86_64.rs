@@ -30,6 +30,9 @@ pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
     true
 }
 
+/// Whether registers show the arguments of a call to who stops a thread at its entry.
+pub(crate) const SHOWS_ENTERED_CALL: bool = true;
+
 /// Has the kernel take a stopped thread for one that is in this call, or in none: here the registers say that.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(crate) fn set_call(_tid: Pid, _number: Option<c_long>) -> Result<(), Errno> {

@@ -192,26 +192,57 @@ pub(crate) fn set_register_set(tid: Pid, kind: usize, bytes: &[u8]) -> Result<()
     Errno::result(result).map(drop)
 }
 
-/// The call that a thread is stopped at the entry of, as the kernel counts them.
-pub(crate) fn entered_call(tid: Pid) -> Result<Option<libc::c_long>, Errno> {
-    let mut told = [0_u64; CALL_INFORMATION / 8];
-    // SAFETY: the kernel writes at most the length given
-    let result =
-        unsafe { libc::ptrace(PTRACE_GET_SYSCALL_INFO, tid.as_raw(), CALL_INFORMATION, told.as_mut_ptr()) };
-    Errno::result(result)?;
-    let [kind, _, _, number, ..] = told;
-    Ok((kind.to_ne_bytes()[0] == ENTRY).then_some(number as libc::c_long))
+/// The call that a thread is stopped at the entry of, as the kernel counts them, and its first argument.
+pub(crate) fn entered_call(tid: Pid) -> Result<Option<(libc::c_long, u64)>, Errno> {
+    let CallInformation { kind, number, first_argument, .. } = call_information(tid)?;
+    Ok((kind == ENTRY).then_some((number as libc::c_long, first_argument)))
 }
+
+/// The first argument of the call that a stopped thread has just left: the kernel keeps it, and tells it of a thread that
+/// a seccomp filter has stopped. So this one gets the marks of such a stop, which nothing else looks at.
+pub(crate) fn first_argument(tid: Pid) -> Result<u64, Errno> {
+    // SAFETY: siginfo_t is plain data for which all zeros is valid
+    let mut marks: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    marks.si_signo = libc::SIGTRAP;
+    marks.si_code = libc::SIGTRAP | libc::PTRACE_EVENT_SECCOMP << 8;
+    // SAFETY: the kernel reads the marks
+    let result = unsafe { libc::ptrace(libc::PTRACE_SETSIGINFO, tid.as_raw(), 0_usize, &raw const marks) };
+    Errno::result(result)?;
+    let CallInformation { kind, first_argument, .. } = call_information(tid)?;
+    if kind == SECCOMP { Ok(first_argument) } else { Err(Errno::EIO) }
+}
+
+fn call_information(tid: Pid) -> Result<CallInformation, Errno> {
+    let mut told = CallInformation::default();
+    // SAFETY: the kernel writes at most the length given
+    let result = unsafe {
+        libc::ptrace(PTRACE_GET_SYSCALL_INFO, tid.as_raw(), size_of::<CallInformation>(), &raw mut told)
+    };
+    Errno::result(result).map(|_| told)
+}
+
+/// The first part of `struct ptrace_syscall_info`.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct CallInformation {
+    kind: u8,
+    padding: [u8; 3],
+    architecture: u32,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    number: u64,
+    first_argument: u64,
+}
+
+/// Kinds of stops that it tells of.
+const ENTRY: u8 = 1;
+const SECCOMP: u8 = 3;
 
 /// Has a thread enter another call than it is stopped at the entry of, by a request that not every architecture has.
 #[allow(dead_code, reason = "see above")]
 pub(crate) fn set_entered_call(tid: Pid, by: libc::c_uint, number: libc::c_long) -> Result<(), Errno> {
     request(by, tid, 0, usize::try_from(number).map_err(|_| Errno::EINVAL)?)
 }
-
-/// `struct ptrace_syscall_info`: how much of it is read, in bytes; what its first byte says at an entry.
-const CALL_INFORMATION: usize = 32;
-const ENTRY: u8 = 1;
 
 /// Where the rseq area of a stopped thread is.
 pub(crate) fn rseq_configuration(tid: Pid) -> Result<RseqConfiguration, Errno> {

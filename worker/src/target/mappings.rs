@@ -38,7 +38,8 @@ const LINE_LIMIT: usize = 1024;
 const NO_FILES: [&str; 3] = ["/memfd:", "/dev/", "/SYSV"];
 
 /// Mappings without an inode that are the kernel's, not the program's.
-const KERNEL_NAMES: [&str; 5] = ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"];
+const KERNEL_NAMES: [&str; 7] =
+    ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[vectors]", "[sigpage]", "[uprobes]"];
 
 impl Mapping {
     /// Whether its pages are dumped, guarded and freed: private anonymous memory that nothing pins.
@@ -105,7 +106,7 @@ impl Mapping {
 
     /// Whether the memory below it is the program's: only the kernel's page is among the kernel's addresses.
     pub(crate) fn leaves_room_before_kernel(&self) -> bool {
-        self.name != "[vsyscall]"
+        !matches!(self.name.as_str(), "[vsyscall]" | "[vectors]")
     }
 
     /// Whether code runs there.

@@ -220,7 +220,12 @@ impl Puppet {
     pub(crate) fn next_call(&mut self, tracees: &mut Tracees) -> Result<Call> {
         self.run_to_system_call(tracees)?;
         // while it enters: on the way out an argument may be gone
-        let (number, argument) = self.registers(tracees)?.entered_call();
+        let (number, argument) = if arch::SHOWS_ENTERED_CALL {
+            self.registers(tracees)?.entered_call()
+        } else {
+            let entered = ptrace::entered_call(self.tid);
+            entered.map_err(Error::system("looking at the call of thread", self.tid))?.unwrap_or((-1, 0))
+        };
         self.run_to_system_call(tracees)?;
         if self.is_trapped()? {
             self.deny_trapped_call(tracees)?;

@@ -1,6 +1,6 @@
 //! All threads of the target, stopped.
 
-use crate::arch::{self, Registers};
+use crate::arch::Registers;
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
 use crate::sys::poll::{remaining, wait};
@@ -283,11 +283,8 @@ impl Tracees {
             {
                 let argument = match thread.registers.argument_before() {
                     Some(argument) => argument,
-                    None => match first_argument(tid, &thread.registers, directory)? {
-                        Some(argument) => argument,
-                        // a kernel that doesn't tell
-                        None => continue,
-                    },
+                    None => ptrace::first_argument(tid)
+                        .map_err(Error::system("looking at the call of thread", tid))?,
                 };
                 thread.registers.repeat_system_call(argument);
                 thread.begins_anew = true;
@@ -313,7 +310,7 @@ impl Tracees {
                 let call =
                     ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
                 go_on_and_stop(tid, 0)?;
-                call == Some(libc::SYS_restart_syscall)
+                call.is_some_and(|(number, _)| number == libc::SYS_restart_syscall)
             }
             Stop::Signal(signal) => {
                 go_on_and_stop(tid, signal)?;
@@ -492,21 +489,6 @@ fn look_at_code(tid: Pid, registers: &mut Registers) -> std::result::Result<(), 
         Ok(_) | Err(_) => {}
     }
     Ok(())
-}
-
-/// The first argument of the call that a thread has just left, of which the registers hold the result: `/proc/TID/syscall`
-/// has it, if the kernel takes the thread for one that is in that call.
-fn first_argument(tid: Pid, registers: &Registers, directory: &ProcDirectory) -> Result<Option<u64>> {
-    let (number, _) = registers.entered_call();
-    let failed = || Error::system("looking at the call of thread", tid);
-    arch::set_call(tid, Some(number)).map_err(failed())?;
-    let text = directory.thread(tid)?.text("syscall");
-    arch::set_call(tid, None).map_err(failed())?;
-    let text = text.unwrap_or_default();
-    let mut words = text.split_ascii_whitespace();
-    let is_of_call = words.next().and_then(|word| word.parse().ok()) == Some(number);
-    let argument = words.next().and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    Ok(argument.filter(|_| is_of_call))
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

@@ -69,6 +69,18 @@ pub(crate) const LAUNCHER_CALLS: &[Entry] = &[
     allow(call!(SYS_fstat64), STATUS_REASON),
     allow(call!(SYS_geteuid32), "whether an image is ours"),
     allow_if(
+        call!(SYS_ugetrlimit),
+        "RLIMIT_FSIZE",
+        &[Is(0, libc::RLIMIT_FSIZE)],
+        "confining a worker: the limit can only be lowered",
+    ),
+    allow_if(
+        call!(SYS_setrlimit),
+        "RLIMIT_FSIZE",
+        &[Is(0, libc::RLIMIT_FSIZE)],
+        "confining a worker: the limit can only be lowered",
+    ),
+    allow_if(
         call!(SYS_fcntl64),
         "F_GETFL",
         &[Is(1, bits(libc::F_GETFL))],
