@@ -56,7 +56,7 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
     };
     let restricted = confine::restrict(
         &foundation.identity,
-        foundation.sandbox,
+        (foundation.sandbox, &foundation.missing),
         listener.and_then(Listener::parent),
         foundation.audit.directory(),
     )?;

@@ -58,6 +58,19 @@ pub enum Lack {
     LandlockScope,
     /// Filters of system calls.
     Seccomp,
+    /// Protection from others of its user for a process that reads about its own descriptors.
+    Undumpable,
+}
+
+/// What a kernel has for the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Means {
+    /// The interface of landlock; 0 if there is none.
+    pub landlock_abi: u32,
+    /// Filters of system calls that kill a process.
+    pub seccomp: bool,
+    /// A process may read /proc/self/fdinfo though it is not dumpable.
+    pub open_fdinfo: bool,
 }
 
 /// What each interface of landlock brought that the sandbox uses. Later ones have nothing for it.
@@ -70,16 +83,18 @@ const LANDLOCK: [(u32, Lack); 5] = [
 ];
 
 impl Lack {
-    /// What is missing where landlock has this interface (0: there is none), and filters of system calls can be
-    /// had or not.
+    /// What is missing where there is only this.
     #[must_use]
-    pub fn of(landlock_abi: u32, seccomp: bool) -> Vec<Self> {
-        let mut missing = match landlock_abi {
+    pub fn of(means: Means) -> Vec<Self> {
+        let mut missing = match means.landlock_abi {
             0 => Vec::from([Self::Landlock]),
             abi => LANDLOCK.iter().filter(|(since, _)| abi < *since).map(|(_, lack)| *lack).collect(),
         };
-        if !seccomp {
+        if !means.seccomp {
             missing.push(Self::Seccomp);
+        }
+        if !means.open_fdinfo {
+            missing.push(Self::Undumpable);
         }
         missing
     }
@@ -95,6 +110,7 @@ impl Lack {
             Self::LandlockIoctl => "landlock-ioctl",
             Self::LandlockScope => "landlock-scope",
             Self::Seccomp => "seccomp",
+            Self::Undumpable => "undumpable",
         }
     }
 
@@ -109,6 +125,9 @@ impl Lack {
             Self::LandlockIoctl => "landlock can't forbid requests to devices (Linux 6.10)",
             Self::LandlockScope => "landlock can't forbid signals and abstract sockets (Linux 6.12)",
             Self::Seccomp => "the kernel has no seccomp filters that kill a process (Linux 4.14)",
+            Self::Undumpable => {
+                "broker and launcher stay dumpable, since others can't read about their own descriptors (Linux 5.14)"
+            }
         }
     }
 }
@@ -117,30 +136,37 @@ impl Lack {
 mod tests {
     use super::*;
 
+    fn means(landlock_abi: u32, seccomp: bool) -> Means {
+        Means { landlock_abi, seccomp, open_fdinfo: true }
+    }
+
     #[test]
     fn the_sixth_interface_of_landlock_and_seccomp_are_everything() {
         for abi in 6..20 {
-            assert!(Lack::of(abi, true).is_empty(), "{abi}");
+            assert!(Lack::of(means(abi, true)).is_empty(), "{abi}");
         }
     }
 
     #[test]
     fn each_older_interface_lacks_what_came_after_it() {
-        let names = |abi, seccomp| Lack::of(abi, seccomp).into_iter().map(Lack::name).collect::<Vec<_>>();
+        let names =
+            |abi, seccomp| Lack::of(means(abi, seccomp)).into_iter().map(Lack::name).collect::<Vec<_>>();
         assert_eq!(names(5, true), ["landlock-scope"]);
         assert_eq!(names(3, true), ["landlock-tcp", "landlock-ioctl", "landlock-scope"]);
         assert_eq!(names(1, false).len(), 6);
         assert_eq!(names(0, true), ["landlock"]);
         assert_eq!(names(0, false), ["landlock", "seccomp"]);
+        let old = Lack::of(Means { open_fdinfo: false, ..means(6, true) });
+        assert_eq!(old, [Lack::Undumpable]);
     }
 
     #[test]
     fn strict_refuses_with_each_thing_that_is_missing_and_the_way_out() {
         assert_eq!(Strictness::Strict.permit(&[]), Ok(()));
-        let refused = Strictness::Strict.permit(&Lack::of(5, false)).unwrap_err();
+        let refused = Strictness::Strict.permit(&Lack::of(means(5, false))).unwrap_err();
         for part in ["signals", "seccomp", "--sandbox best-effort"] {
             assert!(refused.contains(part), "{refused}");
         }
-        assert_eq!(Strictness::BestEffort.permit(&Lack::of(0, false)), Ok(()));
+        assert_eq!(Strictness::BestEffort.permit(&Lack::of(means(0, false))), Ok(()));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) use seccomp::Mode;
 use crate::error::{Attempt, BrokerError};
 use crate::startup::identity::Identity;
 use crate::sys::process;
-use memcr_protocol::sandbox::{Lack, Strictness};
+use memcr_protocol::sandbox::{Lack, Means, Strictness};
 use nix::sys::prctl::{get_no_new_privs, set_dumpable, set_no_new_privs};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
@@ -34,7 +34,7 @@ pub(crate) struct Restricted {
 /// [`BrokerError`] for the first step that failed, or whose effect did not show.
 pub(crate) fn restrict(
     identity: &Identity,
-    strictness: Strictness,
+    (strictness, missing): (Strictness, &[Lack]),
     socket_directory: Option<BorrowedFd<'_>>,
     audit_directory: Option<BorrowedFd<'_>>,
 ) -> Result<Restricted, BrokerError> {
@@ -61,7 +61,7 @@ pub(crate) fn restrict(
         return Err(failed("set no_new_privs", &"it is not set"));
     }
     // after the change of user, which sets it anew; no other process of this user may trace us or read our memory
-    set_dumpable(false).attempt("clear", "dumpable")?;
+    set_dumpable(missing.contains(&Lack::Undumpable)).attempt("clear", "dumpable")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).attempt("forbid", "core dumps")?;
     let (descriptors, _) = getrlimit(Resource::RLIMIT_NOFILE).attempt("read", "the limit of descriptors")?;
     setrlimit(Resource::RLIMIT_NOFILE, descriptors, descriptors)
@@ -95,7 +95,11 @@ impl Restricted {
 /// # Errors
 /// [`BrokerError::Sandbox`] when that is something that must not be missing.
 pub(crate) fn missing(strictness: Strictness) -> Result<Vec<Lack>, BrokerError> {
-    let missing = Lack::of(process::landlock_abi(), process::has_seccomp());
+    let missing = Lack::of(Means {
+        landlock_abi: process::landlock_abi(),
+        seccomp: process::has_seccomp(),
+        open_fdinfo: process::has_open_fdinfo(),
+    });
     strictness.permit(&missing).map_err(BrokerError::Sandbox)?;
     Ok(missing)
 }

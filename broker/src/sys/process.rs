@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt as _;
 
 /// A descriptor that names the process for good, close-on-exec.
 ///
@@ -43,6 +44,14 @@ pub(crate) fn has_seccomp() -> bool {
     let answer =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
     answer == 0
+}
+
+/// Whether a process may read about its own descriptors though it is not dumpable (Linux 5.14): then the files that tell of
+/// them may be read by everybody who may look into their directory.
+pub(crate) fn has_open_fdinfo() -> bool {
+    let Ok(directory) = std::fs::File::open("/proc/self/fdinfo") else { return false };
+    let path = format!("/proc/self/fdinfo/{}", directory.as_raw_fd());
+    std::fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o004 != 0)
 }
 
 /// The interface of landlock that the kernel has; 0 if it has none, or if it is not enabled.

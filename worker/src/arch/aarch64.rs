@@ -8,7 +8,7 @@ pub(crate) use signal_frame::{home_frame, is_whole_vector_state};
 use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, RESTART_REASON, STATUS_REASON};
 use super::rewinding::Set;
 use super::{CallInstruction, WayOut};
-use crate::sys::ptrace::{PTRACE_GET_SYSCALL_INFO, set_register_set};
+use crate::sys::ptrace::{PTRACE_GET_SYSCALL_INFO, register_set, set_register_set};
 use libc::c_long;
 use memcr_filter::Condition::{Is, Tracee, Whole};
 use memcr_filter::{Entry, allow, allow_if, bits, call};
@@ -130,6 +130,15 @@ const SYSTEM_CALL: usize = 0x404;
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
+
+/// NT_ARM_TLS.
+const THREAD_POINTER: usize = 0x401;
+
+/// What the thread pointer of a stopped thread points to: the C library's own data of it.
+pub(crate) fn thread_pointer(tid: Pid, _registers: &Registers) -> Option<u64> {
+    let bytes = register_set(tid, THREAD_POINTER, 16).ok()?;
+    bytes.first_chunk().map(|word| u64::from_le_bytes(*word))
+}
 
 /// Has the kernel take a stopped thread for one that is in this call, or in none.
 pub(crate) fn set_call(tid: Pid, number: Option<c_long>) -> Result<(), Errno> {

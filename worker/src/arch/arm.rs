@@ -160,6 +160,11 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
 
+/// What the thread pointer of a stopped thread points to: the C library's own data of it.
+pub(crate) fn thread_pointer(tid: Pid, _registers: &Registers) -> Option<u64> {
+    crate::sys::ptrace::word(tid, system_calls::PTRACE_GET_THREAD_AREA).ok().map(u64::from)
+}
+
 /// Has the kernel take a stopped thread for one that enters this call (PTRACE_SET_SYSCALL): nothing else looks at that.
 pub(crate) fn set_call(tid: Pid, number: Option<c_long>) -> Result<(), Errno> {
     match number {

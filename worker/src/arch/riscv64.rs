@@ -20,6 +20,7 @@ pub(crate) struct General([u64; 32]);
 const PC: usize = 0;
 const RA: usize = 1;
 const SP: usize = 2;
+const TP: usize = 4;
 const A0: usize = 10;
 const A7: usize = 17;
 
@@ -144,6 +145,12 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = false;
+
+/// What the thread pointer of a stopped thread points to: the C library's own data of it.
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(crate) fn thread_pointer(_tid: Pid, registers: &Registers) -> Option<u64> {
+    Some(registers.general.0[TP])
+}
 
 /// Has the kernel take a stopped thread for one that is in this call, or in none: here the registers say that.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]

@@ -33,6 +33,12 @@ pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
 
+/// What the thread pointer of a stopped thread points to: the C library's own data of it.
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(crate) fn thread_pointer(_tid: Pid, registers: &Registers) -> Option<u64> {
+    Some(registers.general.fs_base)
+}
+
 /// Has the kernel take a stopped thread for one that is in this call, or in none: here the registers say that.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(crate) fn set_call(_tid: Pid, _number: Option<c_long>) -> Result<(), Errno> {

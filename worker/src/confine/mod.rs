@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::sys::{descriptors, process};
 use memcr_filter::Filter;
 use memcr_protocol::report::Sandbox;
-use memcr_protocol::sandbox::{Lack, Strictness};
+use memcr_protocol::sandbox::{Lack, Means, Strictness};
 use nix::unistd::Pid;
 use std::os::fd::RawFd;
 
@@ -35,8 +35,8 @@ impl Confined {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     strictness: Strictness,
-    /// Whether there are filters of system calls: asked before the first one, which forbids to ask.
-    has_seccomp: bool,
+    /// What there is: asked before the first filter, which forbids to ask.
+    means: Means,
 }
 
 impl Terms {
@@ -45,15 +45,19 @@ impl Terms {
     /// # Errors
     /// When something is missing that must not be.
     pub(crate) fn agree(strictness: Strictness) -> Result<(Self, Vec<Lack>)> {
-        let has_seccomp = process::has_seccomp();
-        let missing = Lack::of(process::landlock_abi(), has_seccomp);
+        let means = Means {
+            landlock_abi: process::landlock_abi(),
+            seccomp: process::has_seccomp(),
+            open_fdinfo: process::has_open_fdinfo(),
+        };
+        let missing = Lack::of(means);
         strictness.permit(&missing).map_err(Error::Unsupported)?;
-        Ok((Self { strictness, has_seccomp }, missing))
+        Ok((Self { strictness, means }, missing))
     }
 
     /// Installs a filter for this thread and its future ones, if there are filters.
     pub(crate) fn install(&self, filter: Filter) -> Result<()> {
-        if self.has_seccomp { seccomp::install(filter) } else { Ok(()) }
+        if self.means.seccomp { seccomp::install(filter) } else { Ok(()) }
     }
 }
 
@@ -64,9 +68,9 @@ pub(crate) fn confine(keep: &[RawFd], tids: &[Pid], terms: &Terms, image: u64) -
     descriptors::close_all_but(keep).map_err(Error::system("closing", "descriptors"))?;
     // a fork keeps both, but what is relied on is said here
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
-    process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
+    process::set_dumpable(false).map_err(Error::system("setting", "non-dumpable"))?;
     let (landlock_abi, landlock_full) = landlock::deny_all()?;
-    terms.strictness.permit(&Lack::of(landlock_abi, terms.has_seccomp)).map_err(Error::Unsupported)?;
+    terms.strictness.permit(&Lack::of(Means { landlock_abi, ..terms.means })).map_err(Error::Unsupported)?;
     limits::of_worker(image)?;
     capabilities::drop_all()?;
     // last, since it forbids all of the above
@@ -74,6 +78,6 @@ pub(crate) fn confine(keep: &[RawFd], tids: &[Pid], terms: &Terms, image: u64) -
     #[cfg(feature = "drill")]
     let filter = crate::drill::altered(filter, "confined");
     terms.install(filter)?;
-    let seccomp = terms.has_seccomp;
+    let seccomp = terms.means.seccomp;
     Ok(Confined { sandbox: Sandbox { landlock_abi, landlock_full, seccomp, capabilities_empty: true } })
 }

@@ -80,12 +80,16 @@ pub(super) fn prepare(jobs: &OwnedFd) -> Result<Setup> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).map_err(Error::system("blocking", "signals"))?;
     memory::use_one_arena();
     umask(Mode::from_bits_truncate(0o077));
-    process::set_non_dumpable().map_err(Error::system("setting", "non-dumpable"))?;
+    process::set_dumpable(false).map_err(Error::system("setting", "non-dumpable"))?;
     process::set_no_new_privileges().map_err(Error::system("setting", "no_new_privs"))?;
     let host = Host::read()?;
     confine::limits::of_launcher(host.cores)?;
     let Received { authority, policy, settings, device, missing } = receive(jobs)?;
     confine::keep_ptrace_permitted()?;
+    if missing.contains(&Lack::Undumpable) {
+        // the number behind a pidfd is told by /proc/self/fdinfo only; workers change that when they are confined
+        process::set_dumpable(true).map_err(Error::system("setting", "dumpable"))?;
+    }
     // after the last change of rights, which would forget the signal
     let broker = Parent::watch()?;
     let over_tcp = matches!(authority.clients, Clients::AcceptedOverTcp(_));

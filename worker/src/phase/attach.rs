@@ -302,19 +302,19 @@ fn prepare(
 
 /// The thread's rseq area stays resident; a sequence under way begins anew (kernel fact 18).
 fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Vec<Range<u64>>> {
-    let area = rseq::area(tid).map_err(Error::system("reading the rseq area of thread", tid))?;
+    let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
+    let mut registers = thread.registers;
+    let area = rseq::area(tid, &registers).map_err(Error::system("reading the rseq area of thread", tid))?;
     let Some(area) = area else {
         return Ok(Vec::new());
     };
-    let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
-    let mut registers = thread.registers;
     let address = rseq::abort_address(tid, &area, &registers)
         .map_err(Error::system("reading the rseq area of thread", tid))?;
     if let Some(address) = address {
         registers.set_instruction_pointer(address);
         tracees.change_registers(tid, registers)?;
     }
-    Ok(vec![area])
+    Ok(vec![area.bytes])
 }
 
 fn inject(

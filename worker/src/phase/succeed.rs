@@ -126,7 +126,7 @@ fn take_back(target: &OwnedFd, debris: &Debris) -> Result<TakenBack> {
     let place = if place::is_ours(tid, debris.place, &mappings) { debris.place } else { (0, 0) };
     // an orphaned parasite goes home by itself: its socket has closed with its worker. Until it is there it
     // may still be freeing memory, and whatever was put back would be lost again.
-    tracees.let_parasite_home(debris.socket, place, &directory)?;
+    tracees.let_parasite_home(debris.socket, place, (&directory, target.as_fd()))?;
     // so does a thread in the middle of a single call; behind that it may have to wait for its frame,
     // which is in the image
     tracees.let_home(PATIENCE, |registers| site.is_calling(registers, debris.frame))?;

@@ -3,6 +3,7 @@
 use crate::sys::poll;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
@@ -17,6 +18,13 @@ pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Resu
     let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just made it for us
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Inode of the file behind another process's file descriptor, if it can be had.
+pub(crate) fn inode_of_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Option<u64> {
+    let copy = duplicate_descriptor(pidfd, number).ok()?;
+    #[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
+    fstat(copy).ok().map(|status| status.st_ino.into())
 }
 
 /// A pidfd of a process, which the number of one of its other threads does not name.

@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Forks; only ever called while this process has one thread.
@@ -66,9 +68,9 @@ fn control(option: libc::c_int, argument: libc::c_ulong) -> Result<(), Errno> {
     Errno::result(unsafe { libc::prctl(option, argument, 0, 0, 0) }).map(drop)
 }
 
-/// No core dump, no ptrace by others of our uid, /proc/PID owned by root.
-pub(crate) fn set_non_dumpable() -> Result<(), Errno> {
-    control(libc::PR_SET_DUMPABLE, 0)
+/// If not: no core dump, no ptrace by others of our uid, /proc/PID owned by root.
+pub(crate) fn set_dumpable(dumpable: bool) -> Result<(), Errno> {
+    control(libc::PR_SET_DUMPABLE, dumpable.into())
 }
 
 /// Has the kernel send a signal when the thread that started this process ends.
@@ -88,6 +90,14 @@ pub(crate) fn has_seccomp() -> bool {
     let answer =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
     answer == 0
+}
+
+/// Whether a process may read about its own descriptors though it is not dumpable (Linux 5.14): then the files that tell of
+/// them may be read by everybody who may look into their directory.
+pub(crate) fn has_open_fdinfo() -> bool {
+    let Ok(directory) = std::fs::File::open("/proc/self/fdinfo") else { return false };
+    let path = format!("/proc/self/fdinfo/{}", directory.as_raw_fd());
+    std::fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o004 != 0)
 }
 
 /// The interface of landlock that the kernel has; 0 if it has none, or if it is not enabled.

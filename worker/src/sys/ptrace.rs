@@ -173,8 +173,17 @@ pub(crate) fn set_vector_state(tid: Pid, state: &VectorState) -> Result<(), Errn
     set_register_set(tid, state.kind, &state.bytes)
 }
 
+/// A word by a request that not every architecture has.
+#[allow(dead_code, reason = "see above")]
+pub(crate) fn word(tid: Pid, by: libc::c_uint) -> Result<u32, Errno> {
+    let mut word = 0_u32;
+    // SAFETY: the requests used with it write one word
+    let result = unsafe { libc::ptrace(by, tid.as_raw(), 0_usize, &raw mut word) };
+    Errno::result(result).map(|_| word)
+}
+
 /// A register set as bytes.
-fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn register_set(tid: Pid, kind: usize, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0_u8; limit];
     let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: the kernel writes at most iov_len bytes

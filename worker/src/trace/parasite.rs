@@ -136,9 +136,11 @@ impl Parasite {
             self.has_left = not_met.has_left;
             not_met.error
         })?;
-        let inode = live.inode_of_descriptor(own).ok_or_else(|| Error::Refused {
-            pid: tracees.pid().as_raw(),
-            reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
+        let inode = live.inode_of_descriptor(own).or_else(|| rendezvous.inode_of(own)).ok_or_else(|| {
+            Error::Refused {
+                pid: tracees.pid().as_raw(),
+                reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
+            }
         })?;
         self.own_socket = Some((own, inode));
         self.socket = Some(socket);

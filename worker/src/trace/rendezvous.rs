@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +89,14 @@ impl<'a> Rendezvous<'a> {
             Way::Named { directory, group } => {
                 Appointment::in_directory(pid, thread, directory, *group).map(|it| Self::Name(Box::new(it)))
             }
+        }
+    }
+
+    /// Inode of the file behind a descriptor of the target, by a copy: for kernels that don't tell (before Linux 5.14).
+    pub(crate) fn inode_of(&self, number: RawFd) -> Option<u64> {
+        match self {
+            Self::Pair(target) => pidfd::inode_of_descriptor(*target, number),
+            Self::Name(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! that works for us needs that area resident, and must not be resumed inside a sequence that the
 //! kernel has forgotten.
 
-use crate::arch::Registers;
+use crate::arch::{self, Registers};
 use crate::sys::memory::read_remote;
 use crate::sys::ptrace;
 use nix::errno::Errno;
@@ -16,29 +16,45 @@ const LENGTH: u64 = 32;
 /// Offset of the pointer to the sequence under way.
 const SEQUENCE: u64 = 8;
 
+/// How far from what the thread pointer points to an area may be, in bytes.
+const NEAR: u64 = 16 * 1024;
+
+/// Where the area of a thread is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Area {
+    /// Memory that it is in.
+    pub(crate) bytes: Range<u64>,
+    /// Whether that is the area itself.
+    is_exact: bool,
+}
+
 /// The area of a stopped thread.
-pub(crate) fn area(tid: Pid) -> Result<Option<Range<u64>>, Errno> {
+pub(crate) fn area(tid: Pid, registers: &Registers) -> Result<Option<Area>, Errno> {
     match ptrace::rseq_configuration(tid) {
         Ok(configuration) if configuration.address != 0 => {
             let length = u64::from(configuration.length).max(LENGTH);
-            Ok(Some(configuration.address..configuration.address + length))
+            let bytes = configuration.address..configuration.address.saturating_add(length);
+            Ok(Some(Area { bytes, is_exact: true }))
         }
-        // before Linux 5.13 the kernel doesn't tell
-        Ok(_) | Err(Errno::EIO) => Ok(None),
+        // before Linux 5.13 the kernel doesn't tell: C libraries have it beside what the thread pointer points to
+        Err(Errno::EIO) => Ok(arch::thread_pointer(tid, registers).map(|pointer| {
+            let near = pointer.saturating_sub(NEAR)..pointer.saturating_add(NEAR);
+            Area { bytes: near, is_exact: false }
+        })),
+        Ok(_) => Ok(None),
         Err(cause) => Err(cause),
     }
 }
 
-/// Where a thread must go on that was stopped inside a sequence.
+/// Where a thread must go on that was stopped inside a sequence, as far as the kernel tells where that would be written.
 ///
 /// # Errors
 /// ETIMEDOUT when that can't be told, since a page does not come.
-pub(crate) fn abort_address(
-    tid: Pid,
-    area: &Range<u64>,
-    registers: &Registers,
-) -> Result<Option<u64>, Errno> {
-    let sequence = read_words(tid, area.start.wrapping_add(SEQUENCE))?;
+pub(crate) fn abort_address(tid: Pid, area: &Area, registers: &Registers) -> Result<Option<u64>, Errno> {
+    if !area.is_exact {
+        return Ok(None);
+    }
+    let sequence = read_words(tid, area.bytes.start.wrapping_add(SEQUENCE))?;
     let Some(address) = sequence.map(|[address]| address).filter(|&address| address != 0) else {
         return Ok(None);
     };

@@ -3,6 +3,7 @@
 use crate::arch::Registers;
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
+use crate::sys::pidfd;
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
 use crate::target::proc_directory::ProcDirectory;
@@ -182,12 +183,12 @@ impl Tracees {
         &mut self,
         socket: Option<(i32, u64)>,
         place: (u64, u64),
-        directory: &ProcDirectory,
+        (directory, target): (&ProcDirectory, BorrowedFd<'_>),
     ) -> Result<()> {
         while !self.tids().is_empty() {
             self.let_home_from(place)?;
             // it is in one of those that have not stopped, or nowhere
-            if self.running.is_empty() || !self.has_descriptor(socket, directory) {
+            if self.running.is_empty() || !self.has_descriptor(socket, directory, target) {
                 break;
             }
             wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
@@ -198,10 +199,21 @@ impl Tracees {
 
     /// Whether a descriptor of the target, if one is given, is open and of this inode. Any thread that is still
     /// there knows.
-    fn has_descriptor(&self, descriptor: Option<(i32, u64)>, directory: &ProcDirectory) -> bool {
+    fn has_descriptor(
+        &self,
+        descriptor: Option<(i32, u64)>,
+        directory: &ProcDirectory,
+        target: BorrowedFd<'_>,
+    ) -> bool {
         let Some((number, inode)) = descriptor else { return false };
         let of_thread = |tid| directory.thread(tid).ok()?.inode_of_descriptor(number);
-        self.tids().into_iter().any(|tid| of_thread(tid) == Some(inode))
+        let tids = self.tids();
+        let told: Vec<u64> = tids.into_iter().filter_map(of_thread).collect();
+        if told.is_empty() {
+            // before Linux 5.14
+            return pidfd::inode_of_descriptor(target, number) == Some(inode);
+        }
+        told.contains(&inode)
     }
 
     /// Lets threads run that are stopped in the code of an orphaned parasite, until none is. What one of them waits for

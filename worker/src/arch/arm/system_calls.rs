@@ -19,6 +19,7 @@ const SET_TLS: Call = named("SYS_arm_set_tls", 0x000f_0005);
 
 /// A request of ptrace(2) that only this architecture has.
 pub(super) const PTRACE_SET_SYSCALL: libc::c_uint = 23;
+pub(super) const PTRACE_GET_THREAD_AREA: libc::c_uint = 22;
 
 /// Calls that may go on through the restart block.
 pub(in crate::arch) const TIMED_CALLS: &[c_long] = &[
@@ -65,6 +66,12 @@ pub(crate) const SYSTEM_CALLS: &[Entry] = &[
 ];
 /// The same for the launcher.
 pub(crate) const LAUNCHER_CALLS: &[Entry] = &[
+    allow_if(
+        call!(SYS_ptrace),
+        "PTRACE_GET_THREAD_AREA",
+        &[Whole(0, PTRACE_GET_THREAD_AREA as u64), Tracee(1)],
+        "where the rseq area may be, on kernels that don't tell",
+    ),
     allow(call!(SYS_fstatat64), STATUS_REASON),
     allow(call!(SYS_fstat64), STATUS_REASON),
     allow(call!(SYS_geteuid32), "whether an image is ours"),
