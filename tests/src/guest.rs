@@ -120,6 +120,11 @@ fn a_hundred_cycles_leave_no_difference() {
     let daemon = setup().start();
     let mut target = sample("8");
     assert_no_difference(&daemon, &mut target, 100);
+    for step in ["attach", "dump", "free", "restore"] {
+        let records = daemon.audit_of(target.pid());
+        let times = records.iter().filter_map(|record| record["times"][format!("{step}_micros")].as_u64());
+        println!("TIME {step}: {} ms for each of 100 sleeps", times.sum::<u64>() / 100_000);
+    }
 }
 
 /// Puts a target to sleep and wakes it so many times; nothing of it may look otherwise afterwards.

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arch;
 mod assemble;
 mod compile;
 #[cfg(feature = "trial")]
@@ -14,7 +15,7 @@ pub mod describe;
 #[cfg(feature = "trial")]
 pub mod trial;
 
-pub use compile::Architecture;
+pub use arch::Architecture;
 
 /// A system call: its name and its number here. Made by [`call!`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
