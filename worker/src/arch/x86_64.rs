@@ -15,8 +15,10 @@ pub(crate) use gadget::{CODE_ALIGNMENT, SIGNAL_RETURNS, system_call_at, way_out}
 pub(crate) use registers::{General, Registers};
 pub(crate) use signal_frame::home_frame;
 
-/// Register set of the floating-point and vector state: NT_X86_XSTATE (include/uapi/linux/elf.h).
-pub(crate) const VECTOR_STATES: &[usize] = &[0x202];
+/// Register sets of the floating-point and vector state: NT_X86_XSTATE, and NT_PRFPREG for processors without extended
+/// states (include/uapi/linux/elf.h).
+pub(crate) const VECTOR_STATES: &[usize] = &[EXTENDED_STATE, 2];
+const EXTENDED_STATE: usize = 0x202;
 /// Longest such set, in bytes; AMX tiles make it about 11 KiB.
 pub(crate) const VECTOR_LIMIT: usize = 32 * 1024;
 

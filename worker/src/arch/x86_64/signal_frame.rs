@@ -1,12 +1,13 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/x86/include/asm/sigframe.h).
 
-use super::{FRAME_ALIGNMENT, Registers};
+use super::{EXTENDED_STATE, FRAME_ALIGNMENT, Registers};
 use crate::arch::VectorState;
 
 /// Bytes before and behind the vector state in the frame (arch/x86/include/asm/sigframe.h).
 const FRAME_LENGTH: usize = 304 + 128;
 /// `uc_flags`: the vector state is extended, ss is valid and to be restored.
-const UC_FLAGS: u64 = 1 | 2 | 4;
+const UC_FLAGS: u64 = UC_EXTENDED | 2 | 4;
+const UC_EXTENDED: u64 = 1;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 /// Offset of `struct _fpx_sw_bytes` in the vector state, and of the feature mask that ptrace puts there.
@@ -20,12 +21,13 @@ const TILE_DATA: u64 = 1 << 18;
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
 /// pointer at `address`, where it begins.
 pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, address: u64) -> Vec<u8> {
+    let is_extended = vector.kind == EXTENDED_STATE;
     let vector = vector.bytes.as_slice();
     let registers = registers.resolved();
     let vector_address = (address + FRAME_LENGTH as u64).next_multiple_of(FRAME_ALIGNMENT);
     let selectors = registers.cs & 0xffff | (registers.ss & 0xffff) << 48;
     let context = [
-        UC_FLAGS,
+        if is_extended { UC_FLAGS } else { UC_FLAGS & !UC_EXTENDED },
         0, // uc_link
         0, // uc_stack: left as it is, since this flag word below says "disabled" only if it was
         0,
@@ -60,7 +62,11 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
     frame.extend(mask.to_le_bytes());
     let vector_offset = usize::try_from(vector_address - address).unwrap_or(FRAME_LENGTH);
     frame.resize(vector_offset, 0);
-    frame.extend(signal_vector_state(vector));
+    if is_extended {
+        frame.extend(signal_vector_state(vector));
+    } else {
+        frame.extend(vector);
+    }
     frame
 }
 

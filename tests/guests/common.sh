@@ -1,0 +1,58 @@
+# Sourced by the scripts beside it.
+set -euo pipefail
+guests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+workspace=$(cd "$guests/../.." && pwd)
+# what is fetched and may be kept: kernels, the sources of the standard library
+cache=${MEMCR_GUESTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/memcr-guests}
+# what is built
+built=$workspace/target/guests
+mkdir -p "$cache" "$built"
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Fields of a guest: name, architecture, suite, package, processor.
+guest() { awk -v name="$1" '$1 == name' "$guests/matrix"; }
+all_guests() { awk '!/^#/ && NF { print $1 }' "$guests/matrix"; }
+
+# The target of Rust and the prefix of the C tools for an architecture of Debian.
+target_of() {
+  case $1 in
+    amd64) echo x86_64-unknown-linux-gnu ;;
+    arm64) echo aarch64-unknown-linux-gnu ;;
+    armhf) echo armv7-unknown-linux-gnueabihf ;;
+    riscv64) echo riscv64gc-unknown-linux-gnu ;;
+    *) say "no such architecture: $1"; return 1 ;;
+  esac
+}
+tools_of() {
+  case $1 in
+    amd64) echo x86_64-linux-gnu ;;
+    arm64) echo aarch64-linux-gnu ;;
+    armhf) echo arm-linux-gnueabihf ;;
+    riscv64) echo riscv64-linux-gnu ;;
+  esac
+}
+
+# apt for a suite and an architecture of its own lists: the machine's apt is not touched.
+mirror() {
+  local found
+  found=$(awk '/^URIs:/ { print $2; exit }' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
+  [ -n "$found" ] || found=$(awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) { print $i; exit } }' /etc/apt/sources.list)
+  printf '%s\n' "$found"
+}
+suite_apt() {
+  local suite=$1 architecture=$2 place=$cache/apt/$1-$2
+  shift 2
+  mkdir -p "$place/lists/partial" "$place/archives/partial"
+  : > "$place/status"
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$(mirror)" "$suite" > "$place/sources.list"
+  apt-get -qq -o Dir::Etc::SourceList="$place/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    -o Dir::State::Lists="$place/lists" -o Dir::State::Status="$place/status" -o Dir::Cache::Archives="$place/archives" \
+    -o Dir::Cache::PkgCache= -o Dir::Cache::SrcPkgCache= -o APT::Architecture="$architecture" \
+    -o APT::Architectures="$architecture" -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+# A field of a package in the verified index.
+package_field() {
+  /usr/lib/apt/apt-helper cat-file "$cache/apt/$1-$2"/lists/*_Packages* |
+    awk -v package="$3" -v field="$4:" '$1 == "Package:" { here = $2 == package } here && $1 == field && !told { sub(/^[^ ]+ /, ""); print; told = 1 }'
+}
