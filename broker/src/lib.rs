@@ -7,6 +7,7 @@
 //! | `confine` | giving them up |
 //! | `serve` | serving clients: the event loop |
 //! | `audit` | the record of every request |
+//! | `probe` | before all that: what this kernel has |
 //! | `tools` | never: commands of an administrator beside the daemon |
 //!
 //! `service` and `one_shot` put these together, `sys` holds all `unsafe`. Nothing here reads or
@@ -20,6 +21,7 @@ pub mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod one_shot;
+mod probe;
 mod render;
 mod serve;
 mod service;
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
     memcr_drill::begin();
     let line: Vec<_> = std::env::args_os().collect();
     tools::run(&line).unwrap_or_else(|| match cli::parse() {
+        Ok(arguments) if arguments.probe => probe::run(arguments.json),
         Ok(arguments) => run(&arguments),
         Err(status) => status,
     })

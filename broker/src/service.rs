@@ -53,6 +53,7 @@ pub(crate) fn confined(foundation: Foundation, mode: Mode) -> Result<Server, Bro
         landlock: landlock.name(),
         sandbox: foundation.sandbox,
         missing: foundation.missing.clone(),
+        features: foundation.features.clone(),
     };
     let restricted = confine::restrict(
         &foundation.identity,

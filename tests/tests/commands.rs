@@ -47,6 +47,30 @@ fn one_shot_waits_for_enter_and_shows_the_memory_before_asleep_and_after() {
 }
 
 #[test]
+fn what_the_kernel_has_is_shown_as_a_table_and_as_json_and_is_in_the_start_record() {
+    let (status, table, errors) = run(&["--probe"]);
+    assert_eq!(status, 0, "{errors}");
+    let (status, json, errors) = run(&["--probe", "--json"]);
+    assert_eq!(status, 0, "{errors}");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["page_size"], procfs::page_size());
+    let features = json["features"].as_array().expect("features");
+    let start = Daemon::start().audit().swap_remove(0);
+    for feature in features {
+        let name = feature["feature"].as_str().expect("a name");
+        let line = table.lines().find(|line| line.starts_with(&format!("{name} "))).expect("a line for each");
+        assert_eq!(line.contains("not found"), feature["found"] == false, "{line}");
+        assert_eq!(line.contains("instead: "), feature["found"] == false, "{line}");
+        assert_eq!(start["features"][name], feature["found"], "{name}");
+    }
+    assert_eq!(start["features"].as_object().map(serde_json::Map::len), Some(features.len()));
+    // the tests need a kernel that has all of the sandbox
+    assert!(["seccomp", "landlock", "open-fdinfo"].iter().all(|name| start["features"][name] == true));
+    assert_eq!(run(&["--json"]).0, 1);
+    assert_eq!(run(&["--probe", "-l", "/nowhere"]).0, 1);
+}
+
+#[test]
 fn one_shot_without_waiting_wakes_at_once() {
     let mut target = Target::start(&cast().target, "sample-memory", &["16"]);
     let scratch = Scratch::new();

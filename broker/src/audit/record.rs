@@ -6,6 +6,7 @@ use memcr_protocol::image::Checksum;
 use memcr_protocol::report::{Sandbox, SleepReport, WakeReport};
 use memcr_protocol::subject::{NO_ID, Peer, PeerKind, TargetFacts};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// Version of the schema; in every record.
@@ -94,6 +95,8 @@ pub(crate) struct Start<'a> {
     /// Whether the sandbox must be complete, and what it lacks.
     pub(crate) sandbox: &'static str,
     pub(crate) missing: Vec<&'static str>,
+    /// What the kernel has of what memcr uses (`memcr --probe`).
+    pub(crate) features: BTreeMap<&'static str, bool>,
 }
 
 #[derive(Debug, Serialize)]

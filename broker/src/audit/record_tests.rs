@@ -7,6 +7,7 @@ use super::record::{
 };
 use memcr_protocol::report::{Guard, Sandbox};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 /// One of each event, as they are when everything is there.
@@ -60,6 +61,7 @@ fn examples() -> Vec<Event<'static>> {
             seccomp: true,
             sandbox: "strict",
             missing: Vec::new(),
+            features: BTreeMap::from([("landlock", true)]),
         }),
         Event::RequestBegun(Begun {
             request: 1,

@@ -44,7 +44,7 @@ process gives up all it has before it talks to anybody.";
     args_override_self = true,
     infer_long_args = true,
     after_help = EXAMPLES,
-    group = ArgGroup::new("work").required(true).multiple(false).args(["listen", "pid"])
+    group = ArgGroup::new("work").required(true).multiple(false).args(["listen", "pid", "probe"])
 )]
 pub struct Arguments {
     /// Serve clients on the UNIX socket at PATH, or on TCP port PORT of this machine
@@ -70,6 +70,14 @@ pub struct Arguments {
     /// With -p: don't wait for Enter, wake it as soon as it sleeps
     #[arg(short, long)]
     pub no_wait: bool,
+
+    /// Say what this kernel has of what memcr uses, and what it does without the rest
+    #[arg(long)]
+    pub probe: bool,
+
+    /// With --probe: as one JSON object
+    #[arg(long, requires = "probe")]
+    pub json: bool,
 
     /// Group (name or number) of the listening socket
     ///

@@ -42,6 +42,7 @@ pub(crate) use event_loop::Turn;
 use crate::audit::log::AuditLog;
 use crate::audit::record::{Event, Start};
 use crate::error::{Attempt, BrokerError};
+use crate::probe::Feature;
 use crate::startup::Foundation;
 use crate::startup::directories::ImageDirectories;
 use crate::startup::listener::Listener;
@@ -212,6 +213,7 @@ impl Server {
             seccomp: !start.missing.contains(&Lack::Seccomp),
             sandbox: start.sandbox.name(),
             missing: start.missing.iter().map(|lack| lack.name()).collect(),
+            features: start.features.iter().map(|feature| (feature.name, feature.found)).collect(),
         }));
         if let (Err(cause), true) = (written, audit_required) {
             let cause = cause.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
@@ -271,4 +273,6 @@ pub(crate) struct Announcement {
     pub(crate) sandbox: Strictness,
     /// What the sandbox has to do without.
     pub(crate) missing: Vec<Lack>,
+    /// What the kernel has.
+    pub(crate) features: Vec<Feature>,
 }

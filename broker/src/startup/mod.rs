@@ -14,6 +14,7 @@ use crate::audit::log::AuditLog;
 use crate::cli::Arguments;
 use crate::confine;
 use crate::error::{Attempt, BrokerError};
+use crate::probe::{self, Feature};
 use activation::Passed;
 use directories::ImageDirectories;
 use identity::Identity;
@@ -56,6 +57,8 @@ pub(crate) struct Foundation {
     /// Whether the sandbox must be complete, and what it has to do without.
     pub(crate) sandbox: Strictness,
     pub(crate) missing: Vec<Lack>,
+    /// What the kernel has.
+    pub(crate) features: Vec<Feature>,
     /// Whether /dev/userfaultfd could be opened.
     pub(crate) full_guard: bool,
     /// File descriptors that this process may have.
@@ -80,6 +83,7 @@ pub(crate) fn lay(
     within: Option<(OwnedFd, OwnedFd)>,
 ) -> Result<Foundation, BrokerError> {
     arguments.remarks().iter().for_each(|remark| warn!("{remark}"));
+    let features = probe::features();
     let mut missing = confine::missing(arguments.sandbox)?;
     let signals = catch_signals()?;
     let descriptors = raise_descriptor_limit();
@@ -146,6 +150,7 @@ pub(crate) fn lay(
         service_manager,
         sandbox: arguments.sandbox,
         missing,
+        features,
         full_guard,
         descriptors,
         per_user: (arguments.max_connections_per_user, arguments.max_sleepers_per_user),

@@ -1,5 +1,7 @@
 //! System calls that no safe crate offers, for the sample targets.
 
+#![allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "types differ between architectures")]
+
 mod calls;
 mod hostile;
 mod memory;

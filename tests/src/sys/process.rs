@@ -209,12 +209,14 @@ impl Numbered {
     /// EEXIST if somebody else has one of the numbers.
     pub fn start(numbers: &[i32], uid: u32, gid: u32) -> std::io::Result<Self> {
         let mut pidfd = -1_i32;
-        let mut how = CloneArguments::default();
-        how.flags = libc::CLONE_PIDFD as u64;
-        how.pidfd = &raw mut pidfd as u64;
-        how.exit_signal = libc::SIGCHLD as u64;
-        how.set_tid = numbers.as_ptr() as u64;
-        how.set_tid_size = numbers.len() as u64;
+        let how = CloneArguments {
+            flags: libc::CLONE_PIDFD as u64,
+            pidfd: &raw mut pidfd as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            set_tid: numbers.as_ptr() as u64,
+            set_tid_size: numbers.len() as u64,
+            ..CloneArguments::default()
+        };
         // SAFETY: as fork(): the child makes system calls only
         let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<CloneArguments>()) };
         match i32::try_from(pid) {
