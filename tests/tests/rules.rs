@@ -37,7 +37,6 @@ const TABLES: &[(&str, &str, Needs)] = &[
         "confined",
         "### A confined worker",
         &[
-            ("fadvise64", Test("images", "a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it")),
             (
                 "ioctl:UFFDIO_ZEROPAGE",
                 Test("image_options", "a_wake_by_the_daemon_itself_has_the_checksum_too"),
@@ -58,6 +57,11 @@ const TABLES: &[(&str, &str, Needs)] = &[
                 Elsewhere("machines whose clock the vDSO can't read: virtual ones, faulty ones"),
             ),
         ],
+    ),
+    (
+        "confined",
+        "### A confined worker on x86-64",
+        &[("fadvise64", Test("images", "a_flipped_byte_in_a_frame_kills_the_target_rather_than_reach_it"))],
     ),
     (
         "launcher",
@@ -91,6 +95,7 @@ const TABLES: &[(&str, &str, Needs)] = &[
             ),
         ],
     ),
+    ("launcher", "### The launcher on x86-64", &[]),
     ("launcher", "### Where a socket is taken out of the target", &[]),
     (
         "launcher",
@@ -125,7 +130,6 @@ const TABLES: &[(&str, &str, Needs)] = &[
                 Test("hostile_client", "messages_full_of_descriptors_are_refused_and_none_stays_open"),
             ),
             ("brk", Test("hostile_client", "ten_thousand_connections_leave_room_for_others")),
-            ("mmap", Test("policy_reload", "the_largest_policy_that_there_may_be_is_read_anew")),
             ("mremap", Elsewhere("a list of so many sleepers that an answer outgrows 128 KiB")),
             ("futex", Test("hostile_client", "messages_full_of_descriptors_are_refused_and_none_stays_open")),
             (
@@ -141,7 +145,11 @@ const TABLES: &[(&str, &str, Needs)] = &[
             ("gettid", Test("faults", "a_fault_of_the_broker_ends_the_daemon_on_record_and_wakes_all")),
         ],
     ),
-    ("broker", "### The broker on x86-64", &[]),
+    (
+        "broker",
+        "### The broker on x86-64",
+        &[("mmap", Test("policy_reload", "the_largest_policy_that_there_may_be_is_read_anew"))],
+    ),
     (
         "broker",
         "### Where the audit log can be opened anew",
