@@ -6,17 +6,22 @@ use crate::scratch::SmallDisk;
 use crate::tampering::assert_altered_memory_never_arrives;
 use crate::target::Target;
 use crate::users::cast;
-use crate::wait;
+use crate::{binaries, wait};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// A case: its name, and what it does.
 type Case = (&'static str, fn());
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
+    ("the kernel is looked at", the_kernel_is_looked_at),
+    ("strict refuses to be less", strict_refuses_to_be_less),
     ("sleeps and wakes", sleeps_and_wakes),
     ("a denied client gets nothing", a_denied_client_gets_nothing),
     ("a full disk harms nobody", a_full_disk_harms_nobody),
@@ -42,11 +47,58 @@ pub fn run_cases() -> ! {
     std::process::exit(i32::from(failed > 0))
 }
 
+/// What `memcr --probe` finds, by name.
+fn features() -> BTreeMap<String, bool> {
+    static FEATURES: OnceLock<BTreeMap<String, bool>> = OnceLock::new();
+    let probe = || {
+        let output = Command::new(binaries::path("memcr")).args(["--probe", "--json"]).output();
+        let output = output.expect("cannot run memcr");
+        assert!(output.status.success(), "{output:?}");
+        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let feature =
+            |feature: &Value| Some((feature["feature"].as_str()?.to_owned(), feature["found"].as_bool()?));
+        let features: BTreeMap<_, _> =
+            found["features"].as_array().expect("features").iter().filter_map(feature).collect();
+        println!("PROBE page-size {}", found["page_size"]);
+        for (name, found) in &features {
+            println!("PROBE {name} {}", if *found { "yes" } else { "no" });
+        }
+        features
+    };
+    FEATURES.get_or_init(probe).clone()
+}
+
+/// Whether the sandbox can be complete.
+fn is_complete() -> bool {
+    let features = features();
+    ["landlock", "seccomp", "open-fdinfo"].iter().all(|name| features[*name])
+}
+
 /// A daemon as strict as this kernel lets it be.
 fn setup() -> Setup {
-    // the fastest one on an emulated processor
-    let setup = || Setup::new().arguments(&["-e", "chacha20-poly1305"]);
-    if setup().try_start().is_ok() { setup() } else { setup().arguments(&["--sandbox", "best-effort"]) }
+    // the fastest cipher on an emulated processor
+    let setup = Setup::new().arguments(&["-e=chacha20-poly1305"]);
+    if is_complete() { setup } else { setup.arguments(&["--sandbox", "best-effort"]) }
+}
+
+/// What was found goes to the console, where it is compared with what this kernel is expected to have; the start record
+/// says the same.
+fn the_kernel_is_looked_at() {
+    let start = setup().start().audit().swap_remove(0);
+    for (name, found) in features() {
+        assert_eq!(start["features"][&name], found, "{name}");
+    }
+    assert_eq!(start["missing"] == serde_json::json!([]), is_complete(), "{start}");
+}
+
+fn strict_refuses_to_be_less() {
+    match Setup::new().try_start() {
+        Ok(_) => assert!(is_complete(), "strict runs with less"),
+        Err(said) => {
+            assert!(!is_complete(), "{said}");
+            assert!(said.contains("--sandbox best-effort"), "{said}");
+        }
+    }
 }
 
 fn sample(mib: &str) -> Target {

@@ -284,3 +284,17 @@ fn every_test_that_the_specification_names_exists() {
     assert!(count > 200, "only {count} tests are named, or they are named in another way");
     assert!(missing.is_empty(), "no such tests: {missing:#?}");
 }
+
+#[test]
+fn the_recipe_for_yocto_fetches_the_crates_of_the_lock_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let yocto = root.join("doc/deploy/yocto");
+    let checked = Command::new(yocto.join("update-crates")).arg("--check").output().expect("cannot run it");
+    assert!(checked.status.success(), "{checked:?}");
+    let recipe = std::fs::read_to_string(yocto.join("memcr.bb")).expect("the recipe");
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let output = Command::new("md5sum").arg(root.join(licence)).output().expect("cannot run md5sum");
+        let sum = String::from_utf8_lossy(&output.stdout).split(' ').next().expect("a sum").to_owned();
+        assert!(recipe.contains(&format!("file://{licence};md5={sum}")), "{licence} has the sum {sum}");
+    }
+}
