@@ -24,9 +24,9 @@ pub(crate) struct Mapping {
 }
 
 /// Flags (VmFlags) of mappings that stay resident: locked, kept out of dumps by the program, device
-/// memory, huge pages, the program's own userfaultfd, droppable, shadow stacks, sealed.
-const RESIDENT_FLAGS: [&[u8; 2]; 11] =
-    [b"lo", b"dd", b"io", b"pf", b"ht", b"um", b"uw", b"ui", b"dp", b"ss", b"sl"];
+/// memory, huge pages, the program's own userfaultfd, droppable, shadow stacks, sealed, tagged.
+const RESIDENT_FLAGS: [&[u8; 2]; 12] =
+    [b"lo", b"dd", b"io", b"pf", b"ht", b"um", b"uw", b"ui", b"dp", b"ss", b"sl", b"mt"];
 
 /// Flags of mappings that drivers make, whose pages may not come back once they are dropped.
 const DEVICE_FLAGS: [&[u8; 2]; 2] = [b"mm", b"de"];
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_the_program_locks_or_protects_stays() {
-        for flag in ["lo", "dd", "io", "pf", "ht", "um", "uw", "dp", "ss", "sl"] {
+        for flag in ["lo", "dd", "io", "pf", "ht", "um", "uw", "dp", "ss", "sl", "mt"] {
             assert!(!parse(&anonymous(flag))[0].is_taken(), "{flag}");
         }
     }
