@@ -284,6 +284,11 @@ impl Scene {
         }
         drop(held);
         self.target.wait_until_awake();
+        if state == State::WorkerDead {
+            // until a successor comes it looks awake, but it can't look at all of its memory before
+            self.target.assert_intact();
+            self.target.wait_until_awake();
+        }
         self.assert_bystander_untouched(&what);
     }
 

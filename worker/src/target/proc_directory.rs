@@ -16,6 +16,10 @@ use std::path::Path;
 /// Longest small /proc file that is read, in bytes.
 const TEXT_LIMIT: u64 = 1024 * 1024;
 
+/// The kernel doesn't tell that of descriptors of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotTold;
+
 /// `/proc/PID` or `/proc/PID/task/TID`.
 #[derive(Debug)]
 pub(crate) struct ProcDirectory {
@@ -104,11 +108,20 @@ impl ProcDirectory {
         }
     }
 
-    /// Inode of the file behind a descriptor of the process; `None` if that is not open, or the kernel doesn't
-    /// tell (before Linux 5.14).
-    pub(crate) fn inode_of_descriptor(&self, number: i32) -> Option<u64> {
-        let text = self.text(&format!("fdinfo/{number}")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok())
+    /// Inode of the file behind a descriptor of the process; `None` if that is not open.
+    ///
+    /// # Errors
+    /// [`NotTold`] by a kernel before Linux 5.14.
+    pub(crate) fn inode_of_descriptor(&self, number: i32) -> std::result::Result<Option<u64>, NotTold> {
+        match self.text(&format!("fdinfo/{number}")) {
+            Ok(text) => {
+                let inode = text.lines().find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok());
+                inode.map(Some).ok_or(NotTold)
+            }
+            // nobody else may look
+            Err(Error::System { cause: Errno::EACCES, .. }) => Err(NotTold),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Status of one of its files.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
 use crate::sys::{memory, socket};
-use crate::target::proc_directory::ProcDirectory;
+use crate::target::proc_directory::{NotTold, ProcDirectory};
 use crate::trace::STEP_SECONDS;
 use crate::trace::blob::BLOB;
 use crate::trace::meeting::{self, CALLS, Met};
@@ -136,11 +136,10 @@ impl Parasite {
             self.has_left = not_met.has_left;
             not_met.error
         })?;
-        let inode = live.inode_of_descriptor(own).or_else(|| rendezvous.inode_of(own)).ok_or_else(|| {
-            Error::Refused {
-                pid: tracees.pid().as_raw(),
-                reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
-            }
+        let told = live.inode_of_descriptor(own).unwrap_or_else(|NotTold| rendezvous.inode_of(own));
+        let inode = told.ok_or_else(|| Error::Refused {
+            pid: tracees.pid().as_raw(),
+            reason: "the kernel doesn't tell which file a descriptor is of (Linux 5.14 does)".into(),
         })?;
         self.own_socket = Some((own, inode));
         self.socket = Some(socket);

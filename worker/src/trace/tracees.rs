@@ -6,7 +6,7 @@ use crate::sys::memory::read_remote;
 use crate::sys::pidfd;
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
-use crate::target::proc_directory::ProcDirectory;
+use crate::target::proc_directory::{NotTold, ProcDirectory};
 use crate::target::status::Status;
 use crate::trace::{STEP_SECONDS, blob};
 use nix::errno::Errno;
@@ -206,14 +206,12 @@ impl Tracees {
         target: BorrowedFd<'_>,
     ) -> bool {
         let Some((number, inode)) = descriptor else { return false };
-        let of_thread = |tid| directory.thread(tid).ok()?.inode_of_descriptor(number);
-        let tids = self.tids();
-        let told: Vec<u64> = tids.into_iter().filter_map(of_thread).collect();
-        if told.is_empty() {
-            // before Linux 5.14
-            return pidfd::inode_of_descriptor(target, number) == Some(inode);
-        }
-        told.contains(&inode)
+        let of_thread = |tid| match directory.thread(tid).ok()?.inode_of_descriptor(number) {
+            Ok(inode) => inode,
+            // there is one that may be copied, or there would be no socket
+            Err(NotTold) => pidfd::inode_of_descriptor(target, number),
+        };
+        self.tids().into_iter().any(|tid| of_thread(tid) == Some(inode))
     }
 
     /// Lets threads run that are stopped in the code of an orphaned parasite, until none is. What one of them waits for
