@@ -126,7 +126,6 @@ fn wait(descriptor: BorrowedFd<'_>, until: PollFlags, left: Duration) -> Result<
 fn connect_path(path: &Path, patience: Duration) -> Result<OwnedFd, Errno> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let seconds = patience.as_secs().try_into().unwrap_or(i32::MAX.into());
-    #[allow(clippy::unnecessary_fallible_conversions, reason = "32 bits on some architectures")]
     let microseconds = patience.subsec_micros().try_into().unwrap_or(0);
     setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, microseconds))?;
     let (start, address) = (Instant::now(), UnixAddr::new(path)?);

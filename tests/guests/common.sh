@@ -32,6 +32,18 @@ tools_of() {
     riscv64) echo riscv64-linux-gnu ;;
   esac
 }
+compiler_of() { if [ "$1" = amd64 ]; then echo gcc; else echo "$(tools_of "$1")-gcc"; fi; }
+emulator_of() {
+  case $1 in
+    amd64) echo qemu-system-x86_64 ;;
+    arm64) echo qemu-system-aarch64 ;;
+    armhf) echo qemu-system-arm ;;
+    riscv64) echo qemu-system-riscv64 ;;
+  esac
+}
+architecture_of() { guest "$1" | awk '{ print $2 }'; }
+# Whether no toolchain here has the standard library for an architecture, so that it has to be built.
+needs_library() { [ ! -d "$(rustc --print sysroot)/lib/rustlib/$(target_of "$1")/lib" ]; }
 
 # apt for a suite and an architecture of its own lists: the machine's apt is not touched.
 mirror() {

@@ -109,7 +109,7 @@ fn device() -> Result<(), Errno> {
 }
 
 /// Whether every process may make one that also guards against the kernel's own accesses (sysctl(8)).
-fn is_userfaultfd_for_all() -> bool {
+pub(crate) fn is_userfaultfd_for_all() -> bool {
     let setting = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
     setting.is_ok_and(|setting| setting.trim() == "1") && attempts::userfaultfd(0).is_ok()
 }

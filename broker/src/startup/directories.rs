@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn inode(directories: &ImageDirectories) -> u64 {
-        fstat(directories.find(None).unwrap()).unwrap().st_ino
+        fstat(directories.find(None).unwrap()).unwrap().st_ino.into()
     }
 
     #[test]

@@ -24,6 +24,7 @@ use memcr_policy::Policy;
 use memcr_protocol::image::ImageSettings;
 use memcr_protocol::launcher::{SleepOptions, Transport};
 use memcr_protocol::sandbox::{Lack, Strictness};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -97,7 +98,7 @@ pub(crate) fn lay(
     let directories = ImageDirectories::open(&arguments.dir.0, &identity)?;
     let audit = open_audit_log(arguments, &identity)?;
     let userfaultfd = open_userfaultfd();
-    let full_guard = userfaultfd.is_some();
+    let full_guard = has_full_guard(userfaultfd.as_ref());
     warn_of_ptrace_scope();
     let policy_path = policy_file.as_ref().map(|file| file.path.clone());
     let image = ImageSettings { cipher: arguments.cipher(), checksum: arguments.checksum };
@@ -118,7 +119,7 @@ pub(crate) fn lay(
     };
     let endowment = Endowment {
         policy: policy_file,
-        userfaultfd,
+        userfaultfd: userfaultfd.ok(),
         listen_group,
         clients,
         image,
@@ -182,7 +183,6 @@ fn catch_signals() -> Result<SignalFd, BrokerError> {
 }
 
 /// As many as are wanted and allowed; says how many.
-#[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
 fn raise_descriptor_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let wanted = hard.min(DESCRIPTORS);
@@ -202,19 +202,25 @@ fn open_audit_log(arguments: &Arguments, identity: &Identity) -> Result<AuditLog
     Ok(if arguments.audit_required { log.require() } else { log })
 }
 
-fn open_userfaultfd() -> Option<OwnedFd> {
-    match open("/dev/userfaultfd", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
-        Ok(device) => {
-            info!("guard: full (/dev/userfaultfd could be opened)");
-            Some(device)
+fn open_userfaultfd() -> Result<OwnedFd, Errno> {
+    open("/dev/userfaultfd", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Whether a target outlives whoever guards its memory; says why.
+fn has_full_guard(device: Result<&OwnedFd, &Errno>) -> bool {
+    match device {
+        Ok(_) => info!("guard: full (/dev/userfaultfd could be opened)"),
+        Err(cause) if probe::is_userfaultfd_for_all() => {
+            info!("guard: full (/dev/userfaultfd: {cause}; but vm.unprivileged_userfaultfd is 1)");
         }
         Err(cause) => {
             warn!(
                 "guard: a target dies if its worker does while it sleeps (/dev/userfaultfd could not be opened: {cause}; let this user open it, or start as root)"
             );
-            None
+            return false;
         }
     }
+    true
 }
 
 fn warn_of_ptrace_scope() {

@@ -157,7 +157,7 @@ mod tests {
         symlink("real", place.path().join("link")).unwrap();
         let opened = open_directory(&place.path().join("link")).unwrap();
         let real = std::fs::metadata(place.path().join("real")).unwrap();
-        assert_eq!(fstat(&opened).unwrap().st_ino, std::os::unix::fs::MetadataExt::ino(&real));
+        assert_eq!(u64::from(fstat(&opened).unwrap().st_ino), std::os::unix::fs::MetadataExt::ino(&real));
     }
 
     #[test]

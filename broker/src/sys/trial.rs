@@ -33,13 +33,14 @@ pub(crate) fn end_of(programs: &[BpfProgram], attempt: &Attempt) -> End {
 fn make(programs: &[BpfProgram], attempt: &Attempt) -> ! {
     let no_dump = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let [a, b, c, d, e, f] = attempt.arguments;
+    let number: libc::c_long = attempt.number.try_into().expect("numbers of calls are small");
     // SAFETY: what the call may do it does to this process, which is about to end anyhow
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const no_dump);
         if !programs.iter().all(|program| apply_filter(program).is_ok()) {
             libc::_exit(NOT_INSTALLED);
         }
-        let result = libc::syscall(attempt.number, a, b, c, d, e, f);
+        let result = libc::syscall(number, a, b, c, d, e, f);
         libc::_exit(if result == -1 && *libc::__errno_location() == libc::ENOSYS { ABSENT } else { 0 })
     }
 }

@@ -22,7 +22,7 @@ struct Line {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 enum Tool {
     /// Check a policy file, or tell what it decides and why
     #[command(subcommand)]

@@ -169,7 +169,8 @@ mod tests {
     fn a_checksum_is_a_text_that_ends() {
         let place = text(Some(Checksum([0xab; 16])));
         let (digits, rest) = place.split_at(32);
-        let digits: String = digits.iter().map(|digit| char::from(*digit as u8)).collect();
+        let digits: String =
+            digits.iter().map(|digit| char::from(u8::from_ne_bytes(digit.to_ne_bytes()))).collect();
         assert_eq!(digits, "ab".repeat(16));
         assert_eq!(rest, [0; 8]);
         assert_eq!(text(None), [0; 40]);

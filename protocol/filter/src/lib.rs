@@ -163,7 +163,8 @@ impl Filter {
 
     /// Whether some entry is for this call.
     #[must_use]
-    pub fn knows(&self, number: i64) -> bool {
+    pub fn knows(&self, number: impl Into<i64>) -> bool {
+        let number = number.into();
         self.entries.iter().any(|entry| entry.call.number == number)
     }
 }

@@ -1,14 +1,24 @@
 //! What differs between processors: holding known values in all registers for a while, programs of a
 //! narrower kind.
 
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64.rs"]
+mod here;
+#[cfg(target_arch = "arm")]
+#[path = "arm.rs"]
+mod here;
+#[cfg(target_arch = "riscv64")]
+#[path = "riscv64.rs"]
+mod here;
 #[cfg(target_arch = "x86_64")]
-mod x86_64;
+#[path = "x86_64.rs"]
+mod here;
 
-#[cfg(target_arch = "x86_64")]
-pub use x86_64::{NARROW_PROGRAM, forks_by_registers, holds_registers, moves_by_registers};
+pub use here::{NARROW_PROGRAM, holds_registers};
 
 #[cfg(not(target_arch = "x86_64"))]
-mod portable;
-
+mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use portable::{NARROW_PROGRAM, holds_registers};
+pub use elsewhere::{forks_by_registers, moves_by_registers};
+#[cfg(target_arch = "x86_64")]
+pub use here::{forks_by_registers, moves_by_registers};

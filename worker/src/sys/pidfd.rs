@@ -23,7 +23,6 @@ pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Resu
 /// Inode of the file behind another process's file descriptor, if it can be had.
 pub(crate) fn inode_of_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Option<u64> {
     let copy = duplicate_descriptor(pidfd, number).ok()?;
-    #[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
     fstat(copy).ok().map(|status| status.st_ino.into())
 }
 

@@ -1,28 +1,30 @@
-//! What runs in a guest: the core of the end-to-end tests, in a world that has nothing but the kernel and our programs.
+//! The cases.
 
+use super::features::{features, is_complete};
+use super::without_device::WithoutDevice;
+use crate::arch::NARROW_PROGRAM;
 use crate::daemon::{Daemon, Setup, send};
 use crate::procfs::{self, Snapshot};
-use crate::scratch::SmallDisk;
+use crate::scratch::{SmallDisk, set_mode};
 use crate::tampering::assert_altered_memory_never_arrives;
 use crate::target::Target;
 use crate::users::cast;
-use crate::{binaries, wait};
+use crate::wait;
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::process::{Command, Stdio};
 
 /// A case: its name, and what it does.
 type Case = (&'static str, fn());
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 12] = [
     ("the kernel is looked at", the_kernel_is_looked_at),
     ("strict refuses to be less", strict_refuses_to_be_less),
-    ("sleeps and wakes", sleeps_and_wakes),
+    ("guarded sleeps and wakes", guarded_sleeps_and_wakes),
+    ("without the full guard it dies with its worker", without_the_full_guard_it_dies_with_its_worker),
+    ("a program of another word size is refused", a_program_of_another_word_size_is_refused),
+    ("registers are kept", registers_are_kept),
     ("a denied client gets nothing", a_denied_client_gets_nothing),
     ("a full disk harms nobody", a_full_disk_harms_nobody),
     ("a sleeper survives its worker", a_sleeper_survives_its_worker),
@@ -47,37 +49,10 @@ pub fn run_cases() -> ! {
     std::process::exit(i32::from(failed > 0))
 }
 
-/// What `memcr --probe` finds, by name.
-fn features() -> BTreeMap<String, bool> {
-    static FEATURES: OnceLock<BTreeMap<String, bool>> = OnceLock::new();
-    let probe = || {
-        let output = Command::new(binaries::path("memcr")).args(["--probe", "--json"]).output();
-        let output = output.expect("cannot run memcr");
-        assert!(output.status.success(), "{output:?}");
-        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let feature =
-            |feature: &Value| Some((feature["feature"].as_str()?.to_owned(), feature["found"].as_bool()?));
-        let features: BTreeMap<_, _> =
-            found["features"].as_array().expect("features").iter().filter_map(feature).collect();
-        println!("PROBE page-size {}", found["page_size"]);
-        for (name, found) in &features {
-            println!("PROBE {name} {}", if *found { "yes" } else { "no" });
-        }
-        features
-    };
-    FEATURES.get_or_init(probe).clone()
-}
-
-/// Whether the sandbox can be complete.
-fn is_complete() -> bool {
-    let features = features();
-    ["landlock", "seccomp", "open-fdinfo"].iter().all(|name| features[*name])
-}
-
 /// A daemon as strict as this kernel lets it be.
 fn setup() -> Setup {
     // the fastest cipher on an emulated processor
-    let setup = Setup::new().arguments(&["-e=chacha20-poly1305"]);
+    let setup = Setup::new().arguments(&["-e", "chacha20-poly1305"]);
     if is_complete() { setup } else { setup.arguments(&["--sandbox", "best-effort"]) }
 }
 
@@ -105,11 +80,18 @@ fn sample(mib: &str) -> Target {
     Target::start(&cast().target, "sample-memory", &[mib, "7", "3"])
 }
 
-fn sleeps_and_wakes() {
+/// Whether this kernel lets any target have a guard that outlives its worker.
+fn has_full_guard() -> bool {
+    ["userfaultfd-device", "userfaultfd-for-all"].iter().any(|name| features()[*name])
+}
+
+fn guarded_sleeps_and_wakes() {
+    assert!(has_full_guard(), "no sleeper would survive its worker here");
     let daemon = setup().arguments(&["-z"]).start();
     let mut target = sample("16");
     let before = procfs::rss_anon(target.pid());
-    daemon.put_to_sleep(&target);
+    let report = daemon.client().checkpoint(target.pid()).expect_status(0);
+    assert_eq!(report.json()["report"]["guard"], "full");
     let asleep = procfs::rss_anon(target.pid());
     assert!(asleep < before / 4, "{before} bytes before, {asleep} asleep");
     assert_eq!(daemon.client().listed(), [i64::from(target.pid())]);
@@ -117,6 +99,62 @@ fn sleeps_and_wakes() {
     target.assert_intact();
     daemon.wait_until_no_image();
     daemon.assert_no_worker_died();
+}
+
+/// Where there is no guard at all then, nobody can sleep.
+fn without_the_full_guard_it_dies_with_its_worker() {
+    let _without = WithoutDevice::begin();
+    let daemon = setup().start();
+    assert_eq!(daemon.audit()[0]["guard"], "exit-kill");
+    let mut target = sample("8");
+    let report = daemon.client().checkpoint(target.pid());
+    if !features()["userfaultfd-user-mode-only"] {
+        report.expect_status(3).expect_words(&["userfaultfd"]);
+        target.assert_intact();
+        return;
+    }
+    assert_eq!(report.expect_status(0).json()["report"]["guard"], "exit-kill");
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.assert_intact();
+    let worker = daemon.put_to_sleep(&target);
+    send(worker, Signal::SIGKILL);
+    assert_eq!(target.wait_for_end().signal(), Some(Signal::SIGKILL as i32));
+    daemon.wait_until_no_image();
+}
+
+/// Programs of 32 bits, which a kernel of 64 bits may run.
+fn a_program_of_another_word_size_is_refused() {
+    let Some(program) = NARROW_PROGRAM else { return };
+    let daemon = setup().start();
+    let path = daemon.scratch().path().join("narrow");
+    std::fs::write(&path, program).expect("cannot write a program");
+    set_mode(&path, 0o755);
+    let tried = Command::new(&path).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let runs = tried.as_ref().map_or_else(|error| error.raw_os_error() != Some(libc::ENOEXEC), |_| true);
+    if let Ok(mut child) = tried {
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+    println!("PROBE narrow-programs {}", if runs { "yes" } else { "no" });
+    if !runs {
+        return;
+    }
+    let mut target = Target::start_command(cast().target.command(path));
+    daemon.client().checkpoint(target.pid()).expect_status(3).expect_words(&["word size"]);
+    target.wait_until_awake();
+}
+
+/// Threads that never wait, all of whose work is in registers: one that works for memcr, and some that don't.
+fn registers_are_kept() {
+    let daemon = setup().start();
+    for (sample, arguments) in [("sample-lone", "2"), ("sample-threads", "3")] {
+        let mut target = Target::start(&cast().target, sample, &[arguments]);
+        for _ in 0..5 {
+            daemon.put_to_sleep(&target);
+            daemon.client().restore(target.pid()).expect_status(0);
+            target.assert_intact();
+        }
+    }
 }
 
 fn a_denied_client_gets_nothing() {
@@ -200,37 +238,4 @@ pub fn assert_no_difference(daemon: &Daemon, target: &mut Target, cycles: u32) {
     }
     daemon.wait_until_no_image();
     assert!(daemon.workers().is_empty(), "workers are left");
-}
-
-/// `setpriv --reuid=N --regid=N [--init-groups] -- PROGRAM ...`, with the groups of /etc/group.
-pub fn setpriv() -> ! {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let number = |name: &str| {
-        let word =
-            words.iter().find_map(|word| word.strip_prefix(name)).expect("setpriv: a number is missing");
-        word.parse::<u32>().expect("setpriv: not a number")
-    };
-    let (user, group) = (number("--reuid="), number("--regid="));
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
-    let groups: Vec<Gid> = groups_of(user).into_iter().chain([group]).map(Gid::from_raw).collect();
-    setgroups(&groups).expect("setpriv: setgroups");
-    setresgid(gid, gid, gid).expect("setpriv: setresgid");
-    setresuid(uid, uid, uid).expect("setpriv: setresuid");
-    let mut command = words.iter().skip_while(|word| *word != "--").skip(1);
-    let program = command.next().expect("setpriv: a program is missing");
-    let error = Command::new(program).args(command).exec();
-    eprintln!("setpriv: {program}: {error}");
-    std::process::exit(127)
-}
-
-/// Numbers of the groups that name this user as a member.
-fn groups_of(user: u32) -> Vec<u32> {
-    let (users, groups) =
-        ["/etc/passwd", "/etc/group"].map(|path| std::fs::read_to_string(path).unwrap_or_default()).into();
-    let field = |line: &str, index: usize| line.split(':').nth(index).unwrap_or_default().to_owned();
-    let name = users.lines().find(|line| field(line, 2) == user.to_string()).map(|line| field(line, 0));
-    let is_member = |line: &&str| {
-        name.as_ref().is_some_and(|name| field(line, 3).split(',').any(|member| member == name))
-    };
-    groups.lines().filter(is_member).filter_map(|line| field(line, 2).parse().ok()).collect()
 }

@@ -1,0 +1,84 @@
+//! All general and vector registers of 64-bit ARM, the flags and the rounding mode.
+
+use std::arch::asm;
+
+/// A whole 32-bit program (ELF for the ARM) that writes `ready` and then waits for ever.
+pub const NARROW_PROGRAM: Option<&[u8]> = Some(&[
+    // ELF header: 32 bit, little endian, executable, ARM, entry at 0x00010054, EABI version 5
+    0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 40, 0, 1, 0, 0, 0, 0x54, 0x00, 0x01,
+    0x00, 52, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+    // one segment: all of this file, readable and executable, at 0x00010000
+    1, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x00, 0x7a, 0, 0, 0, 0x7a, 0, 0, 0, 5,
+    0, 0, 0, 0x00, 0x10, 0, 0, 0x01, 0x00, 0xa0, 0xe3, // mov r0, #1
+    0x14, 0x10, 0x8f, 0xe2, // adr r1, the text
+    0x06, 0x20, 0xa0, 0xe3, // mov r2, #6
+    0x04, 0x70, 0xa0, 0xe3, // mov r7, #4 (write)
+    0x00, 0x00, 0x00, 0xef, // svc #0
+    0x1d, 0x70, 0xa0, 0xe3, // mov r7, #29 (pause)
+    0x00, 0x00, 0x00, 0xef, // svc #0
+    0xfc, 0xff, 0xff, 0xea, // again
+    b'r', b'e', b'a', b'd', b'y', b'\n',
+]);
+
+/// Words of a block: x0 to x30 and one more, then v0 to v31.
+const WORDS: usize = 32 + 64;
+/// N and C.
+const FLAGS: u64 = 0b1010 << 28;
+/// Round towards plus infinity.
+const ROUNDING: u64 = 0b01 << 22;
+
+/// Fills the registers from `seed`, spins `spins` rounds without touching them, and looks whether
+/// they still hold the same.
+pub fn holds_registers(seed: u64, spins: u64) -> bool {
+    let mut blocks = [[0_u64; WORDS]; 2];
+    blocks[0] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
+    blocks[0][0] = spins.max(1);
+    // SAFETY: reads the first block and writes the second, which follows it; every register that is changed is declared, or
+    // put back from the stack.
+    unsafe {
+        asm!(
+            "stp x19, x29, [sp, #-32]!", "stp x30, x0, [sp, #16]",
+            "msr fpcr, x2", "msr nzcv, x3", "add x1, x0, #256",
+            "ld1 {{v0.2d-v3.2d}}, [x1], #64", "ld1 {{v4.2d-v7.2d}}, [x1], #64",
+            "ld1 {{v8.2d-v11.2d}}, [x1], #64", "ld1 {{v12.2d-v15.2d}}, [x1], #64",
+            "ld1 {{v16.2d-v19.2d}}, [x1], #64", "ld1 {{v20.2d-v23.2d}}, [x1], #64",
+            "ld1 {{v24.2d-v27.2d}}, [x1], #64", "ld1 {{v28.2d-v31.2d}}, [x1], #64",
+            "ldp x2, x3, [x0, #16]", "ldp x4, x5, [x0, #32]", "ldp x6, x7, [x0, #48]",
+            "ldp x8, x9, [x0, #64]", "ldp x10, x11, [x0, #80]", "ldp x12, x13, [x0, #96]",
+            "ldp x14, x15, [x0, #112]", "ldp x16, x17, [x0, #128]", "ldp x18, x19, [x0, #144]",
+            "ldp x20, x21, [x0, #160]", "ldp x22, x23, [x0, #176]", "ldp x24, x25, [x0, #192]",
+            "ldp x26, x27, [x0, #208]", "ldp x28, x29, [x0, #224]", "ldr x30, [x0, #240]",
+            "ldr x1, [x0, #8]",
+            // neither of these touches the flags
+            "ldr x0, [x0]", "2:", "sub x0, x0, #1", "cbnz x0, 2b",
+            "ldr x0, [sp, #24]", "add x0, x0, #768",
+            "stp x2, x3, [x0, #16]", "stp x4, x5, [x0, #32]", "stp x6, x7, [x0, #48]",
+            "stp x8, x9, [x0, #64]", "stp x10, x11, [x0, #80]", "stp x12, x13, [x0, #96]",
+            "stp x14, x15, [x0, #112]", "stp x16, x17, [x0, #128]", "stp x18, x19, [x0, #144]",
+            "stp x20, x21, [x0, #160]", "stp x22, x23, [x0, #176]", "stp x24, x25, [x0, #192]",
+            "stp x26, x27, [x0, #208]", "stp x28, x29, [x0, #224]", "str x30, [x0, #240]",
+            "str x1, [x0, #8]",
+            "mrs x1, nzcv", "str x1, [x0]", "mrs x1, fpcr", "str x1, [x0, #248]", "add x1, x0, #256",
+            "st1 {{v0.2d-v3.2d}}, [x1], #64", "st1 {{v4.2d-v7.2d}}, [x1], #64",
+            "st1 {{v8.2d-v11.2d}}, [x1], #64", "st1 {{v12.2d-v15.2d}}, [x1], #64",
+            "st1 {{v16.2d-v19.2d}}, [x1], #64", "st1 {{v20.2d-v23.2d}}, [x1], #64",
+            "st1 {{v24.2d-v27.2d}}, [x1], #64", "st1 {{v28.2d-v31.2d}}, [x1], #64",
+            "msr fpcr, xzr", "ldr x30, [sp, #16]", "ldp x19, x29, [sp], #32",
+            inout("x0") blocks.as_mut_ptr() => _, in("x2") ROUNDING, in("x3") FLAGS,
+            out("x1") _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
+            out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
+            out("x16") _, out("x17") _, out("x18") _, out("x20") _, out("x21") _, out("x22") _,
+            out("x23") _, out("x24") _, out("x25") _, out("x26") _, out("x27") _, out("x28") _, out("v0") _,
+            out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _,
+            out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _,
+            out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _, out("v26") _,
+            out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            lateout("x2") _, lateout("x3") _,
+        );
+    }
+    let [mut given, found] = blocks;
+    given[0] = FLAGS;
+    given[31] = ROUNDING;
+    given == found
+}
