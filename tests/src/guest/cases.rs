@@ -63,6 +63,9 @@ fn the_kernel_is_looked_at() {
     for (name, found) in features() {
         assert_eq!(start["features"][&name], found, "{name}");
     }
+    for fact in ["sandbox", "guard"] {
+        println!("PROBE {fact} {}", start[fact].as_str().expect("a text"));
+    }
     assert_eq!(start["missing"] == serde_json::json!([]), is_complete(), "{start}");
 }
 
@@ -135,7 +138,7 @@ fn a_program_of_another_word_size_is_refused() {
         child.kill().expect("it runs");
         child.wait().expect("it ends");
     }
-    println!("PROBE narrow-programs {}", if runs { "yes" } else { "no" });
+    println!("PROBE programs-of-32-bits {}", if runs { "yes" } else { "no" });
     if !runs {
         return;
     }

@@ -14,15 +14,9 @@ pub(super) fn features() -> BTreeMap<String, bool> {
         let output = output.expect("cannot run memcr");
         assert!(output.status.success(), "{output:?}");
         let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let feature =
-            |feature: &Value| Some((feature["feature"].as_str()?.to_owned(), feature["found"].as_bool()?));
-        let features: BTreeMap<_, _> =
-            found["features"].as_array().expect("features").iter().filter_map(feature).collect();
         println!("PROBE page-size {}", found["page_size"]);
-        for (name, found) in &features {
-            println!("PROBE {name} {}", if *found { "yes" } else { "no" });
-        }
-        features
+        let features = found["features"].as_array().expect("features");
+        features.iter().map(said_of).collect::<BTreeMap<_, _>>()
     };
     FEATURES.get_or_init(probe).clone()
 }
@@ -31,4 +25,15 @@ pub(super) fn features() -> BTreeMap<String, bool> {
 pub(super) fn is_complete() -> bool {
     let features = features();
     ["landlock", "seccomp", "open-fdinfo"].iter().all(|name| features[*name])
+}
+
+/// Says on the console what is known of a feature, and what is used in its place; gives its name and whether it is there.
+fn said_of(feature: &Value) -> (String, bool) {
+    let name = feature["feature"].as_str().expect("a name");
+    let found = feature["found"].as_bool().expect("yes or no");
+    match found {
+        true => println!("PROBE {name} yes"),
+        false => println!("PROBE {name} no: {}", feature["instead"].as_str().expect("a text")),
+    }
+    (name.to_owned(), found)
 }
