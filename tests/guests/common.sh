@@ -45,6 +45,32 @@ architecture_of() { guest "$1" | awk '{ print $2 }'; }
 # Whether no toolchain here has the standard library for an architecture, so that it has to be built.
 needs_library() { [ ! -d "$(rustc --print sysroot)/lib/rustlib/$(target_of "$1")/lib" ]; }
 
+# What cargo is told of one target: its compiler, and whether all that is called is in the program (+), or not (-).
+prepare() {
+  local target tools variable upper
+  target=$(target_of "$1") tools=$(tools_of "$1")
+  variable=${target//-/_}
+  upper=${variable^^}
+  export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=$2crt-static -A linker-messages"
+  [ "$1" = amd64 ] ||
+    export "CARGO_TARGET_${upper}_LINKER=$tools-gcc" "CC_$variable=$tools-gcc" "AR_$variable=$tools-ar"
+}
+# for_each_toolchain COMMAND ARCHITECTURE...: calls `COMMAND TOOLCHAIN ARCHITECTURE...` for those of which the standard library is
+# there, and for those of which nightly builds it.
+for_each_toolchain() {
+  local command=$1 ours=() others=() architecture
+  shift
+  for architecture in "$@"; do
+    if needs_library "$architecture"; then others+=("$architecture"); else ours+=("$architecture"); fi
+  done
+  [ "${#ours[@]}" -eq 0 ] || "$command" default "${ours[@]}"
+  [ "${#others[@]}" -gt 0 ] || return 0
+  # a variable of cargo's own tests: sources that are not in the toolchain
+  __CARGO_TESTS_ONLY_SRC_ROOT=$("$guests/library")
+  export __CARGO_TESTS_ONLY_SRC_ROOT CARGO_UNSTABLE_BUILD_STD=std,panic_unwind CARGO_UNSTABLE_BUILD_STD_FEATURES=panic-unwind
+  "$command" nightly "${others[@]}"
+}
+
 # apt for a suite and an architecture of its own lists: the machine's apt is not touched.
 mirror() {
   local found

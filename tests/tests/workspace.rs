@@ -298,3 +298,16 @@ fn the_recipe_for_yocto_fetches_the_crates_of_the_lock_file() {
         assert!(recipe.contains(&format!("file://{licence};md5={sum}")), "{licence} has the sum {sum}");
     }
 }
+
+#[test]
+fn the_document_of_platforms_has_the_table_of_the_guests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let output = Command::new(root.join("tests/guests/table")).output().expect("cannot run it");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let document = std::fs::read_to_string(root.join("doc/platforms.md")).expect("the document");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        document.contains(table.as_ref()),
+        "doc/platforms.md does not have what tests/guests/table prints:\n{table}"
+    );
+}
