@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod fuse;
 pub mod guest;
 pub mod input;
+pub mod lone;
 pub mod namespace;
 pub mod network;
 pub mod procfs;

@@ -74,7 +74,11 @@ pub(crate) fn features() -> Vec<Feature> {
             attempts::rseq_configuration(),
             "memory around the thread pointer stays resident, where C libraries have the area",
         ),
-        feature("pidfd-getfd", known(attempts::duplicate_descriptor_of_nobody(), Errno::EBADF), "-S DIR"),
+        feature(
+            "pidfd-getfd",
+            known(attempts::duplicate_descriptor_of_nobody(), Errno::EBADF),
+            "sockets with abstract names, as for -S",
+        ),
         feature("peer-pidfd", peer_pidfd(), "clients are named by number as they connect"),
         feature(
             "thread-pidfd",
@@ -108,10 +112,10 @@ fn device() -> Result<(), Errno> {
     open("/dev/userfaultfd", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map(drop)
 }
 
-/// Whether every process may make one that also guards against the kernel's own accesses (sysctl(8)).
+/// Whether every process may make one that also guards against the kernel's own accesses (sysctl(8)), whatever this one may.
 pub(crate) fn is_userfaultfd_for_all() -> bool {
     let setting = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
-    setting.is_ok_and(|setting| setting.trim() == "1") && attempts::userfaultfd(0).is_ok()
+    setting.is_ok_and(|setting| setting.trim() == "1")
 }
 
 fn scan() -> Result<(), Errno> {

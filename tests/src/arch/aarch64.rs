@@ -30,6 +30,11 @@ const ROUNDING: u64 = 0b01 << 22;
 /// Fills the registers from `seed`, spins `spins` rounds without touching them, and looks whether
 /// they still hold the same.
 pub fn holds_registers(seed: u64, spins: u64) -> bool {
+    holds_old_registers(seed, spins)
+        && (!std::arch::is_aarch64_feature_detected!("sve") || holds_scalable_registers(seed, spins))
+}
+
+fn holds_old_registers(seed: u64, spins: u64) -> bool {
     let mut blocks = [[0_u64; WORDS]; 2];
     blocks[0] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
     blocks[0][0] = spins.max(1);
@@ -81,4 +86,59 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
     given[0] = FLAGS;
     given[31] = ROUNDING;
     given == found
+}
+
+/// Longest vector, in bytes.
+const LONGEST: usize = 256;
+
+/// The vectors of SVE and its predicates.
+fn holds_scalable_registers(seed: u64, spins: u64) -> bool {
+    let words: [u64; 32 * LONGEST / 8] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
+    let (mut vectors, mut predicates) = ([0_u64; 32 * LONGEST / 8], [0_u64; 16 * LONGEST / 64]);
+    let length: usize;
+    // SAFETY: reads 32 vectors and 16 predicates of `words`, which is as long as the longest need, and writes as many to the
+    // other two; every register that is changed is declared.
+    unsafe {
+        asm!(
+            ".arch_extension sve",
+            "ldr z0, [x0, #0, mul vl]", "ldr z1, [x0, #1, mul vl]", "ldr z2, [x0, #2, mul vl]", "ldr z3, [x0, #3, mul vl]",
+            "ldr z4, [x0, #4, mul vl]", "ldr z5, [x0, #5, mul vl]", "ldr z6, [x0, #6, mul vl]", "ldr z7, [x0, #7, mul vl]",
+            "ldr z8, [x0, #8, mul vl]", "ldr z9, [x0, #9, mul vl]", "ldr z10, [x0, #10, mul vl]", "ldr z11, [x0, #11, mul vl]",
+            "ldr z12, [x0, #12, mul vl]", "ldr z13, [x0, #13, mul vl]", "ldr z14, [x0, #14, mul vl]", "ldr z15, [x0, #15, mul vl]",
+            "ldr z16, [x0, #16, mul vl]", "ldr z17, [x0, #17, mul vl]", "ldr z18, [x0, #18, mul vl]", "ldr z19, [x0, #19, mul vl]",
+            "ldr z20, [x0, #20, mul vl]", "ldr z21, [x0, #21, mul vl]", "ldr z22, [x0, #22, mul vl]", "ldr z23, [x0, #23, mul vl]",
+            "ldr z24, [x0, #24, mul vl]", "ldr z25, [x0, #25, mul vl]", "ldr z26, [x0, #26, mul vl]", "ldr z27, [x0, #27, mul vl]",
+            "ldr z28, [x0, #28, mul vl]", "ldr z29, [x0, #29, mul vl]", "ldr z30, [x0, #30, mul vl]", "ldr z31, [x0, #31, mul vl]",
+            "ldr p0, [x1, #0, mul vl]", "ldr p1, [x1, #1, mul vl]", "ldr p2, [x1, #2, mul vl]", "ldr p3, [x1, #3, mul vl]",
+            "ldr p4, [x1, #4, mul vl]", "ldr p5, [x1, #5, mul vl]", "ldr p6, [x1, #6, mul vl]", "ldr p7, [x1, #7, mul vl]",
+            "ldr p8, [x1, #8, mul vl]", "ldr p9, [x1, #9, mul vl]", "ldr p10, [x1, #10, mul vl]", "ldr p11, [x1, #11, mul vl]",
+            "ldr p12, [x1, #12, mul vl]", "ldr p13, [x1, #13, mul vl]", "ldr p14, [x1, #14, mul vl]", "ldr p15, [x1, #15, mul vl]",
+            "2:", "sub x4, x4, #1", "cbnz x4, 2b",
+            "str z0, [x2, #0, mul vl]", "str z1, [x2, #1, mul vl]", "str z2, [x2, #2, mul vl]", "str z3, [x2, #3, mul vl]",
+            "str z4, [x2, #4, mul vl]", "str z5, [x2, #5, mul vl]", "str z6, [x2, #6, mul vl]", "str z7, [x2, #7, mul vl]",
+            "str z8, [x2, #8, mul vl]", "str z9, [x2, #9, mul vl]", "str z10, [x2, #10, mul vl]", "str z11, [x2, #11, mul vl]",
+            "str z12, [x2, #12, mul vl]", "str z13, [x2, #13, mul vl]", "str z14, [x2, #14, mul vl]", "str z15, [x2, #15, mul vl]",
+            "str z16, [x2, #16, mul vl]", "str z17, [x2, #17, mul vl]", "str z18, [x2, #18, mul vl]", "str z19, [x2, #19, mul vl]",
+            "str z20, [x2, #20, mul vl]", "str z21, [x2, #21, mul vl]", "str z22, [x2, #22, mul vl]", "str z23, [x2, #23, mul vl]",
+            "str z24, [x2, #24, mul vl]", "str z25, [x2, #25, mul vl]", "str z26, [x2, #26, mul vl]", "str z27, [x2, #27, mul vl]",
+            "str z28, [x2, #28, mul vl]", "str z29, [x2, #29, mul vl]", "str z30, [x2, #30, mul vl]", "str z31, [x2, #31, mul vl]",
+            "str p0, [x3, #0, mul vl]", "str p1, [x3, #1, mul vl]", "str p2, [x3, #2, mul vl]", "str p3, [x3, #3, mul vl]",
+            "str p4, [x3, #4, mul vl]", "str p5, [x3, #5, mul vl]", "str p6, [x3, #6, mul vl]", "str p7, [x3, #7, mul vl]",
+            "str p8, [x3, #8, mul vl]", "str p9, [x3, #9, mul vl]", "str p10, [x3, #10, mul vl]", "str p11, [x3, #11, mul vl]",
+            "str p12, [x3, #12, mul vl]", "str p13, [x3, #13, mul vl]", "str p14, [x3, #14, mul vl]", "str p15, [x3, #15, mul vl]",
+            "rdvl x4, #1",
+            in("x0") words.as_ptr(), in("x1") words.as_ptr(), in("x2") vectors.as_mut_ptr(),
+            in("x3") predicates.as_mut_ptr(), inout("x4") spins.max(1) => length,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+            out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
+            out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
+            out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _, out("p0") _,
+            out("p1") _, out("p2") _, out("p3") _, out("p4") _, out("p5") _, out("p6") _, out("p7") _,
+            out("p8") _, out("p9") _, out("p10") _, out("p11") _, out("p12") _, out("p13") _, out("p14") _,
+            out("p15") _, out("ffr") _,
+        );
+    }
+    let (vectors_end, predicates_end) = (32 * length / 8, 16 * length / 64);
+    vectors[..vectors_end] == words[..vectors_end] && predicates[..predicates_end] == words[..predicates_end]
 }

@@ -15,6 +15,12 @@ const POINTERS: [usize; 3] = [2, 3, 4];
 /// Fills the registers from `seed`, spins `spins` rounds without touching them, and looks whether
 /// they still hold the same.
 pub fn holds_registers(seed: u64, spins: u64) -> bool {
+    // SAFETY: takes a number.
+    let has_vectors = unsafe { libc::getauxval(libc::AT_HWCAP) } & 1 << (b'V' - b'A') != 0;
+    holds_scalar_registers(seed, spins) && (!has_vectors || holds_vector_registers(seed, spins))
+}
+
+fn holds_scalar_registers(seed: u64, spins: u64) -> bool {
     let mut blocks = [[0_u64; WORDS]; 2];
     blocks[0] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
     (blocks[0][0], blocks[0][10]) = (spins.max(1), ROUNDING);
@@ -76,4 +82,44 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
         (given[pointer], found[pointer]) = (0, 0);
     }
     given == found
+}
+
+/// Longest vector, in bytes.
+const LONGEST: usize = 512;
+/// Elements in use.
+const ELEMENTS: u64 = 3;
+/// Elements of 32 bits in pairs of registers, tail and mask agnostic.
+const KIND: u64 = 0b1101_0001;
+
+/// The vectors, and how many elements of which kind are in use.
+fn holds_vector_registers(seed: u64, spins: u64) -> bool {
+    let words: Vec<u64> =
+        (0..32 * LONGEST as u64 / 8).map(|index| seed.wrapping_mul(2 * index + 1)).collect();
+    let mut vectors = vec![0_u64; 32 * LONGEST / 8];
+    let (length, elements, kind): (usize, u64, u64);
+    // SAFETY: reads 32 vectors of `words`, which is as long as the longest need, and writes as many; every register that is
+    // changed is declared.
+    unsafe {
+        asm!(
+            ".option push", ".option arch, +v",
+            "csrr t0, vlenb", "slli t1, t0, 3",
+            "vl8re8.v v0, (a0)", "add a0, a0, t1", "vl8re8.v v8, (a0)", "add a0, a0, t1",
+            "vl8re8.v v16, (a0)", "add a0, a0, t1", "vl8re8.v v24, (a0)",
+            "vsetivli zero, 3, e32, m2, ta, ma",
+            "2:", "addi a2, a2, -1", "bnez a2, 2b",
+            "csrr a2, vl", "csrr a3, vtype",
+            "vs8r.v v0, (a1)", "add a1, a1, t1", "vs8r.v v8, (a1)", "add a1, a1, t1",
+            "vs8r.v v16, (a1)", "add a1, a1, t1", "vs8r.v v24, (a1)",
+            ".option pop",
+            inout("a0") words.as_ptr() => _, inout("a1") vectors.as_mut_ptr() => _,
+            inout("a2") spins.max(1) => elements, out("a3") kind, out("t0") length, out("t1") _,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+            out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
+            out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
+            out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+        );
+    }
+    let end = 32 * length / 8;
+    (elements, kind) == (ELEMENTS, KIND) && vectors[..end] == words[..end]
 }

@@ -9,7 +9,7 @@ use crate::scratch::{SmallDisk, set_mode};
 use crate::tampering::assert_altered_memory_never_arrives;
 use crate::target::Target;
 use crate::users::cast;
-use crate::wait;
+use crate::{lone, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 /// A case: its name, and what it does.
 type Case = (&'static str, fn());
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 15] = [
     ("the kernel is looked at", the_kernel_is_looked_at),
     ("strict refuses to be less", strict_refuses_to_be_less),
     ("guarded sleeps and wakes", guarded_sleeps_and_wakes),
@@ -31,6 +31,9 @@ const CASES: [Case; 12] = [
     ("a sleeper survives its worker", a_sleeper_survives_its_worker),
     ("altered memory never arrives", altered_memory_never_arrives),
     ("waits are not cut short", waits_are_not_cut_short),
+    ("waits of a lone thread end in time", waits_of_a_lone_thread_end_in_time),
+    ("signals that came asleep end waits", signals_that_came_asleep_end_waits),
+    ("lone threads survive workers that die at work", lone_threads_survive_workers_that_die_at_work),
     ("a hundred cycles leave no difference", a_hundred_cycles_leave_no_difference),
 ];
 
@@ -182,7 +185,7 @@ fn a_full_disk_harms_nobody() {
     let daemon = setup.images(disk.path()).start();
     let mut target = sample("16");
     daemon.client().checkpoint(target.pid()).expect_status(4).expect_words(&["no space left"]);
-    assert!(target.is_awake());
+    target.wait_until_awake();
     target.assert_intact();
     daemon.wait_until_no_image();
 }
@@ -214,6 +217,25 @@ fn waits_are_not_cut_short() {
         let answer = target.ask("check");
         assert!(answer.starts_with("intact"), "{answer}");
     }
+}
+
+fn waits_of_a_lone_thread_end_in_time() {
+    lone::assert_waits_end_in_time(&setup().start());
+}
+
+fn signals_that_came_asleep_end_waits() {
+    lone::assert_signals_end_waits(&setup().start());
+}
+
+/// A checkpoint takes about a third of a second on an emulated processor.
+fn lone_threads_survive_workers_that_die_at_work() {
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    lone::assert_lone_threads_survive_workers(
+        &setup().start(),
+        6,
+        500,
+        seed.map_or(1, |time| time.as_nanos() as u64),
+    );
 }
 
 fn a_hundred_cycles_leave_no_difference() {

@@ -4,6 +4,7 @@
 
 mod calls;
 mod hostile;
+mod lone_waits;
 mod memory;
 mod process;
 mod rings;
@@ -16,6 +17,7 @@ pub use hostile::{
     copy_descriptor, hop_for_ever, inode_of, meddle_with_sockets, name_memory, replace_descriptor,
     wait_for_a_notification_that_is_never_answered,
 };
+pub use lone_waits::{LONE_WAITS, LoneWait};
 pub use memory::Region;
 pub use process::{
     Answer, Numbered, be_strict, count_traps, end_main_thread, exit_at_once, forbid_dumping, ignore_children,
@@ -24,8 +26,8 @@ pub use process::{
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{
-    block_signal, count_signal, counted, ignore_signal, is_pending, queue_to_self, send_any,
-    start_interval_timer, take_queued, unblock_signal, use_alternate_stack,
+    block_signal, count_signal, counted, end_calls_by_signal, ignore_signal, is_pending, queue_to_self,
+    send_any, start_interval_timer, take_queued, unblock_signal, use_alternate_stack,
 };
 pub use starved::Starved;
 pub use waits::{WAITS, Wait};

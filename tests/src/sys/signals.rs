@@ -13,11 +13,20 @@ extern "C" fn count(signal: i32) {
 /// Counts this signal from now on, on the alternate stack where there is one; calls that it
 /// interrupts are restarted.
 pub fn count_signal(signal: i32) {
+    count_with(signal, libc::SA_RESTART | libc::SA_ONSTACK);
+}
+
+/// The same; calls that it interrupts fail with EINTR.
+pub fn end_calls_by_signal(signal: i32) {
+    count_with(signal, 0);
+}
+
+fn count_with(signal: i32, flags: i32) {
     // SAFETY: the action is fully set; its handler only changes an atomic counter.
     let outcome = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = count as extern "C" fn(i32) as usize;
-        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        action.sa_flags = flags;
         libc::sigaction(signal, &raw const action, std::ptr::null_mut())
     };
     assert_eq!(outcome, 0, "sigaction");

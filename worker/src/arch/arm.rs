@@ -109,7 +109,8 @@ impl Set for General {
 }
 
 /// NT_ARM_VFP (include/uapi/linux/elf.h).
-pub(crate) const VECTOR_STATES: &[usize] = &[0x400];
+pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[VFP]];
+const VFP: usize = 0x400;
 /// Longest such set, in bytes.
 pub(crate) const VECTOR_LIMIT: usize = 1024;
 
@@ -150,11 +151,16 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
     frame.extend(VFP_LENGTH.to_le_bytes());
     // 32 registers of 8 bytes, then fpscr in a word of 8
     let state = frame.len() + 264;
-    frame.extend(vector.bytes.iter().take(260));
+    frame.extend(vector.set(VFP).unwrap_or_default().iter().take(260));
     frame.resize(state, 0);
     frame.extend(VFP_ENABLED.to_le_bytes());
     frame.resize(end, 0);
     frame
+}
+
+/// Whether a stopped thread is in a mode whose state the first system call would lose: there is none here.
+pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
+    false
 }
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.

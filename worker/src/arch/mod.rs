@@ -6,7 +6,7 @@
 //! - `Registers`: what a stopped thread is about to do, and how it is made to do something else;
 //! - `system_call_at`, `way_out`, `SIGNAL_RETURNS`: code of the target's own that calls of ours go through;
 //! - `home_frame`: the signal frame by which a thread becomes what it was;
-//! - `VECTOR_STATES`: the register sets that hold the floating-point and vector state;
+//! - `VECTOR_STATES`: the register sets that hold the floating-point and vector state, each with others in whose place it is;
 //! - `SYSTEM_CALLS`, `LAUNCHER_CALLS`: what our own processes may call under names that not every architecture has.
 
 mod reason;
@@ -36,8 +36,8 @@ mod rewinding;
 pub(crate) use here::NEVER_SHOWN;
 pub(crate) use here::{
     CODE_ALIGNMENT, FRAME_ALIGNMENT, General, LAUNCHER_CALLS, MMAP, RED_ZONE, Registers, SHOWS_ENTERED_CALL,
-    SIGNAL_RETURNS, SYSTEM_CALLS, VECTOR_LIMIT, VECTOR_STATES, home_frame, is_whole_vector_state, set_call,
-    system_call_at, thread_pointer, way_out,
+    SIGNAL_RETURNS, SYSTEM_CALLS, VECTOR_LIMIT, VECTOR_STATES, home_frame, is_in_streaming_mode,
+    is_whole_vector_state, set_call, system_call_at, thread_pointer, way_out,
 };
 
 /// The instruction that enters the kernel.
@@ -68,11 +68,14 @@ pub(crate) struct Departure {
     pub(crate) signal_return: u64,
 }
 
-/// The floating-point and vector state of a thread: a register set.
+/// The floating-point and vector state of a thread: register sets (their kinds: include/uapi/linux/elf.h), as the kernel
+/// has them.
 #[derive(Clone)]
-pub(crate) struct VectorState {
-    /// Which one (include/uapi/linux/elf.h).
-    pub(crate) kind: usize,
-    /// As the kernel has it.
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct VectorState(pub(crate) Vec<(usize, Vec<u8>)>);
+
+impl VectorState {
+    /// A set of it, if it is part of it.
+    pub(crate) fn set(&self, kind: usize) -> Option<&[u8]> {
+        self.0.iter().find(|set| set.0 == kind).map(|set| set.1.as_slice())
+    }
 }

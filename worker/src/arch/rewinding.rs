@@ -11,6 +11,10 @@ use libc::c_long;
 /// Kernel-internal return values that mean "restart me" (include/linux/errno.h), which older kernels of riscv show.
 const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
 
+/// Calls that never wait, and after which it would not be the same thread: nobody is in them who is at their instruction.
+const NOT_ENTERED: [c_long; 5] =
+    [libc::SYS_exit, libc::SYS_exit_group, libc::SYS_execve, libc::SYS_execveat, libc::SYS_rt_sigreturn];
+
 /// More than any number of a system call.
 const NO_NUMBER: c_long = 1024;
 
@@ -108,6 +112,19 @@ impl Registers {
     /// Whether that has to be seen to when it goes on.
     pub(crate) fn restart_by_entry(&self) -> bool {
         General::RESTARTS_BY_ENTRY && self.began_as.is_some()
+    }
+
+    /// Whether the thread is at a call that it waited in, or is about to make. Nothing in the kernel knows any more that a signal
+    /// with a handler would end it; it has to be entered again.
+    pub(crate) fn is_at_call(&self) -> bool {
+        self.position == Position::AtCall && !NOT_ENTERED.contains(&self.general.number())
+    }
+
+    /// The same thread behind a call at `instruction`, as [`Registers::for_call`] leaves it.
+    pub(crate) fn behind_call(&self, instruction: u64, way: Option<Departure>) -> Self {
+        let mut behind = self.for_call(instruction, way, 0, [0; 6]);
+        behind.end_system_call(0);
+        behind
     }
 
     /// The same thread about to run one system call at `instruction`; with another stack and return address, if the code

@@ -1,10 +1,13 @@
 //! 64-bit RISC-V (kernel: arch/riscv/include/uapi/asm/{ptrace,sigcontext,ucontext}.h).
 
+mod signal_frame;
+
 pub(crate) use super::rewinding::Registers;
+pub(crate) use signal_frame::home_frame;
 
 use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, STATUS_REASON};
 use super::rewinding::Set;
-use super::{CallInstruction, VectorState, WayOut};
+use super::{CallInstruction, WayOut};
 use crate::sys::ptrace::PTRACE_GET_SYSCALL_INFO;
 use libc::c_long;
 use memcr_filter::Condition::{Is, Tracee, Whole};
@@ -108,14 +111,21 @@ pub(crate) fn way_out(code: &[u8], _mode: u64) -> Option<WayOut> {
 /// `li a7, 139; ecall`: rt_sigreturn, as the vDSO has it.
 pub(crate) const SIGNAL_RETURNS: &[&[u8]] = &[&[0x93, 0x08, 0xb0, 0x08, 0x73, 0, 0, 0]];
 
-/// NT_PRFPREG (include/uapi/linux/elf.h). Of vectors the kernel keeps nothing in a system call.
-pub(crate) const VECTOR_STATES: &[usize] = &[2];
-/// Longest such set, in bytes.
-pub(crate) const VECTOR_LIMIT: usize = 1024;
+/// NT_PRFPREG, and NT_RISCV_VECTOR of threads that use vectors (include/uapi/linux/elf.h).
+pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[FLOATING_POINT], &[VECTORS]];
+const FLOATING_POINT: usize = 2;
+const VECTORS: usize = 0x901;
+/// Longest such set, in bytes: vectors of 512 bytes each.
+pub(crate) const VECTOR_LIMIT: usize = 20 * 1024;
 
-/// Whether such a set is all of the state.
-pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
-    true
+/// Where NT_RISCV_VECTOR has `vtype`, whose highest bit says that there is nothing in the vectors: behind a system call.
+const VTYPE: usize = 16;
+
+/// Whether such a set is there to be kept.
+pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
+    let vtype =
+        bytes.get(VTYPE..VTYPE + 8).and_then(|word| word.first_chunk()).copied().map(i64::from_le_bytes);
+    kind != VECTORS || vtype.is_some_and(|vtype| vtype >= 0)
 }
 
 /// The calling convention leaves nothing below the stack pointer.
@@ -123,24 +133,9 @@ pub(crate) const RED_ZONE: u64 = 0;
 /// Boundary of stack pointers, in bytes.
 pub(crate) const FRAME_ALIGNMENT: u64 = 16;
 
-/// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
-const INFORMATION: usize = 128;
-const CONTEXT: usize = 176;
-const MASK: usize = 40;
-/// Bytes of the floating-point state and what follows it.
-const FLOATING_POINT: usize = 528;
-
-/// A signal frame from which rt_sigreturn(2) loads these registers, floating-point state and signal mask, called with the
-/// stack pointer at `address`, where it begins (arch/riscv/kernel/signal.c).
-pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, _address: u64) -> Vec<u8> {
-    let mut frame = vec![0; INFORMATION + MASK];
-    frame.extend(mask.to_le_bytes());
-    frame.resize(INFORMATION + CONTEXT, 0);
-    frame.extend(registers.resolved().0.iter().flat_map(|register| register.to_le_bytes()));
-    let end = frame.len() + FLOATING_POINT;
-    frame.extend(vector.bytes.iter().take(FLOATING_POINT));
-    frame.resize(end, 0);
-    frame
+/// Whether a stopped thread is in a mode whose state the first system call would lose: there is none here.
+pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
+    false
 }
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.

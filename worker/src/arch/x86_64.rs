@@ -17,7 +17,8 @@ pub(crate) use signal_frame::home_frame;
 
 /// Register sets of the floating-point and vector state: NT_X86_XSTATE, and NT_PRFPREG for processors without extended
 /// states (include/uapi/linux/elf.h).
-pub(crate) const VECTOR_STATES: &[usize] = &[EXTENDED_STATE, 2];
+pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[EXTENDED_STATE, OLD_STATE]];
+const OLD_STATE: usize = 2;
 const EXTENDED_STATE: usize = 0x202;
 /// Longest such set, in bytes; AMX tiles make it about 11 KiB.
 pub(crate) const VECTOR_LIMIT: usize = 32 * 1024;
@@ -30,6 +31,11 @@ pub(crate) const FRAME_ALIGNMENT: u64 = 64;
 /// Whether such a set is all of the state.
 pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
     true
+}
+
+/// Whether a stopped thread is in a mode whose state the first system call would lose: there is none here.
+pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
+    false
 }
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.

@@ -158,19 +158,34 @@ pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<(), Errno
 
 /// The floating-point and vector state of a stopped thread.
 pub(crate) fn vector_state(tid: Pid) -> Result<VectorState, Errno> {
-    let mut told = Err(Errno::EINVAL);
-    for &kind in VECTOR_STATES {
-        told = register_set(tid, kind, VECTOR_LIMIT).map(|bytes| VectorState { kind, bytes });
-        if told.as_ref().is_ok_and(|state| arch::is_whole_vector_state(kind, &state.bytes)) {
-            break;
+    let mut sets = Vec::new();
+    for kinds in VECTOR_STATES {
+        match whole_set(tid, kinds) {
+            Ok(set) => sets.push(set),
+            // not in use, or not of this processor
+            Err(Errno::EINVAL | Errno::ENODATA | Errno::ENODEV) if !sets.is_empty() => {}
+            Err(error) => return Err(error),
         }
     }
-    told
+    Ok(VectorState(sets))
+}
+
+/// The first of these register sets that is all of the state.
+fn whole_set(tid: Pid, kinds: &[usize]) -> Result<(usize, Vec<u8>), Errno> {
+    let mut error = Errno::EINVAL;
+    for &kind in kinds {
+        match register_set(tid, kind, VECTOR_LIMIT) {
+            Ok(bytes) if arch::is_whole_vector_state(kind, &bytes) => return Ok((kind, bytes)),
+            Ok(_) => {}
+            Err(cause) => error = cause,
+        }
+    }
+    Err(error)
 }
 
 /// Replaces it.
 pub(crate) fn set_vector_state(tid: Pid, state: &VectorState) -> Result<(), Errno> {
-    set_register_set(tid, state.kind, &state.bytes)
+    state.0.iter().try_for_each(|(kind, bytes)| set_register_set(tid, *kind, bytes))
 }
 
 /// A word by a request that not every architecture has.

@@ -69,6 +69,10 @@ pub(crate) fn on_frozen(pid: Pid, tid: Pid, directory: &ProcDirectory, mappings:
             "it has memory pinned for the kernel or a device, which would go on writing to lost pages",
         );
     }
+    // the kernel shows a program of 32 bits no more than half of the registers of another one
+    if mappings.iter().any(|mapping| usize::try_from(mapping.start).is_err()) {
+        return refuse(pid, "it is a program of another word size than memcr's");
+    }
     if mappings.iter().any(Mapping::is_aio_ring) {
         return refuse(pid, "it uses kernel asynchronous IO (io_setup), which could write to lost pages");
     }

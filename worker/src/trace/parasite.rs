@@ -1,6 +1,6 @@
 //! The parasite in the target: put in, given orders, taken home.
 
-use crate::arch::{self, VectorState};
+use crate::arch;
 use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace;
@@ -34,7 +34,6 @@ const OVER: u64 = PRIVATE_ANONYMOUS | libc::MAP_FIXED as u64;
 pub(crate) struct Parasite {
     puppet: Puppet,
     place: Place,
-    vector_state: VectorState,
     socket: Option<OwnedFd>,
     /// Number and inode of its own end in the target.
     own_socket: Option<(i32, u64)>,
@@ -49,13 +48,10 @@ pub(crate) struct Parasite {
 
 impl Parasite {
     /// A parasite that isn't there yet.
-    pub(crate) fn new(puppet: Puppet, place: Place) -> Result<Self> {
-        let vector_state = ptrace::vector_state(puppet.tid())
-            .map_err(Error::system("reading the vector state of thread", puppet.tid()))?;
-        Ok(Self {
+    pub(crate) fn new(puppet: Puppet, place: Place) -> Self {
+        Self {
             puppet,
             place,
-            vector_state,
             socket: None,
             own_socket: None,
             guard: None,
@@ -63,7 +59,7 @@ impl Parasite {
             is_prepared: false,
             is_running: false,
             has_left: false,
-        })
+        }
     }
 
     /// The thread it lives in.
@@ -89,7 +85,7 @@ impl Parasite {
         let name = rendezvous.name();
         let start = Start { buffer: place.buffer(), home: place.frame(), sockets: [-1; 2], name };
         let (tid, home, mask) = (self.puppet.tid(), self.puppet.home(), self.puppet.signal_mask());
-        let frame = arch::home_frame(home, &self.vector_state, mask, start.home);
+        let frame = arch::home_frame(home, self.puppet.vector_state(), mask, start.home);
         let write = |address, bytes: &[u8]| {
             memory::write_remote(tid, address, bytes)
                 .map_err(Error::system("preparing the parasite in process", tracees.pid()))
@@ -303,10 +299,6 @@ impl Parasite {
             self.let_leave(tracees)?;
         }
         self.puppet.leave_call(tracees)?;
-        let tid = self.puppet.tid();
-        // before the registers, so that the thread is never itself with a vector state of the parasite's
-        ptrace::set_vector_state(tid, &self.vector_state)
-            .map_err(Error::system("restoring the vector state of thread", tid))?;
         self.puppet.go_home()
     }
 

@@ -1,7 +1,7 @@
 //! One thread of the target that calls the kernel for us, without a changed byte of its program
 //! (kernel facts 19 and 20).
 
-use crate::arch::{self, Departure, Registers};
+use crate::arch::{self, Departure, Registers, VectorState};
 use crate::error::{Error, Result};
 use crate::sys::error_of;
 use crate::sys::ptrace::{self, Stop};
@@ -47,6 +47,7 @@ impl Call {
 pub(crate) struct Puppet {
     tid: Pid,
     home: Registers,
+    vector_state: VectorState,
     signal_mask: u64,
     /// Where calls are made.
     instruction: u64,
@@ -57,6 +58,8 @@ pub(crate) struct Puppet {
     is_filtered: bool,
     /// Whether it runs the parasite.
     is_parasite: bool,
+    /// Whether it has stepped aside.
+    is_aside: bool,
     /// Time for one step; none once it must be waited for, however long it takes.
     patience: Option<Duration>,
 }
@@ -72,15 +75,19 @@ impl Puppet {
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
         let signal_mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
+        let vector_state =
+            ptrace::vector_state(tid).map_err(Error::system("reading the vector state of thread", tid))?;
         Ok(Self {
             tid,
             home: thread.registers,
+            vector_state,
             signal_mask,
             instruction: site.gadgets.call,
             departure: way_home.map(|way| way.departure),
             stop_signal: 0,
             is_filtered: false,
             is_parasite: false,
+            is_aside: false,
             patience: Some(Duration::from_secs(STEP_SECONDS)),
         })
     }
@@ -145,6 +152,11 @@ impl Puppet {
         &self.home
     }
 
+    /// Its floating-point and vector state there.
+    pub(crate) fn vector_state(&self) -> &VectorState {
+        &self.vector_state
+    }
+
     /// What it blocked.
     pub(crate) fn signal_mask(&self) -> u64 {
         self.signal_mask
@@ -166,12 +178,29 @@ impl Puppet {
         number: c_long,
         arguments: [u64; 6],
     ) -> Result<Option<i64>> {
+        self.step_aside(tracees)?;
         self.set_registers(&self.home.for_call(self.instruction, self.departure, number, arguments))?;
         self.set_signal_mask(if self.is_filtered { !ptrace::signal_bit(libc::SIGSYS) } else { u64::MAX })?;
         let result = self.run_call(tracees);
         let is_trapped = result.is_ok() && self.take_trap(tracees)?;
         self.go_home()?;
         Ok(result.map(Some)?.filter(|_| !is_trapped))
+    }
+
+    /// Takes a thread away that waited at the very instruction by which we make calls: the kernel would take the first of
+    /// them for that one, and begin it anew.
+    fn step_aside(&mut self, tracees: &mut Tracees) -> Result<()> {
+        if !self.home.is_at_call()
+            || self.is_aside
+            || self.home.instruction_pointer() != self.instruction & !1
+        {
+            return Ok(());
+        }
+        self.is_aside = true;
+        self.set_registers(&self.home.behind_call(self.instruction, self.departure))?;
+        self.set_signal_mask(u64::MAX)?;
+        self.leave_call(tracees)?;
+        self.go_home()
     }
 
     fn run_call(&mut self, tracees: &mut Tracees) -> Result<i64> {
@@ -181,10 +210,13 @@ impl Puppet {
         Ok(self.registers(tracees)?.result())
     }
 
-    /// Makes the stopped thread what it was.
+    /// Makes the stopped thread what it was. Where vectors are longer than the registers of old, each system call forgets them.
     pub(crate) fn go_home(&mut self) -> Result<()> {
         self.is_parasite = false;
         self.set_signal_mask(self.signal_mask)?;
+        // before the registers, so that the thread is never itself with a vector state of the parasite's
+        ptrace::set_vector_state(self.tid, &self.vector_state)
+            .map_err(Error::system("restoring the vector state of thread", self.tid))?;
         self.set_registers(&self.home)
     }
 
@@ -309,27 +341,8 @@ impl Puppet {
         self.settle(tracees)?;
         // some kernels take no notice of a register that is set behind a system call
         self.set_registers(&self.home)?;
-        if self.home.restart_by_entry() { self.enter_restart(tracees) } else { Ok(()) }
-    }
-
-    /// Has the thread, which is at its call, enter it as one that goes on through the restart block, and stops it there.
-    fn enter_restart(&self, tracees: &mut Tracees) -> Result<()> {
-        ptrace::resume_to_system_call(self.tid, 0).map_err(|_| tracees.lost())?;
-        match tracees.wait_for(self.tid, self.deadline())? {
-            Stop::SystemCall => {
-                arch::set_call(self.tid, Some(libc::SYS_restart_syscall))
-                    .map_err(Error::system("setting the call of thread", self.tid))?;
-                self.leave_call(tracees)
-            }
-            // a signal comes first, and ends the call
-            Stop::Signal(signal) => {
-                ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
-                ptrace::resume(self.tid, signal).map_err(|_| tracees.lost())?;
-                self.settle(tracees)
-            }
-            Stop::Trap => Ok(()),
-            Stop::Exited => Err(tracees.lost()),
-        }
+        tracees.note_call_anew(self.tid);
+        Ok(())
     }
 
     /// Waits for the stop that it was asked for.

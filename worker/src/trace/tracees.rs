@@ -1,6 +1,6 @@
 //! All threads of the target, stopped.
 
-use crate::arch::Registers;
+use crate::arch::{self, Registers};
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
 use crate::sys::pidfd;
@@ -26,8 +26,18 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Thread {
     /// Its registers.
     pub(crate) registers: Registers,
-    /// Whether they were changed so that it begins a system call or a sequence anew.
-    begins_anew: bool,
+    /// Whether they were changed so that it begins something anew.
+    anew: Anew,
+}
+
+/// What a thread begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anew {
+    Nothing,
+    /// A system call, of which the kernel knows nothing any more.
+    Call,
+    /// A restartable sequence.
+    Sequence,
 }
 
 /// The seized threads. Dropped without [`Tracees::release`], the kernel lets them go on when this
@@ -38,6 +48,23 @@ pub(crate) struct Tracees {
     /// Seized, but not stopped yet.
     running: BTreeSet<Pid>,
     signals: SignalFd,
+    memory: Memory,
+}
+
+/// Where a thread is stopped that was to enter its call.
+enum Entered {
+    /// At the entry.
+    Call,
+    /// Elsewhere, and is to be let go with this signal.
+    Not(i32),
+}
+
+/// Whether all memory of a target is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    There,
+    /// What is missing, somebody waits for.
+    MayBeMissing,
 }
 
 impl Tracees {
@@ -46,7 +73,7 @@ impl Tracees {
     pub(crate) fn seize(pid: Pid, directory: &ProcDirectory, limit: Option<Instant>) -> Result<Self> {
         let (began, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(STEP_SECONDS));
         let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
-        let tracees = Self::seize_until(pid, directory, deadline)?;
+        let tracees = Self::seize_with(pid, directory, deadline, Memory::There)?;
         let Some(tid) = tracees.running.first() else { return Ok(tracees) };
         let seconds = began.elapsed().as_secs();
         let error = tracees.refused(format!(
@@ -60,8 +87,12 @@ impl Tracees {
     /// Seizes every thread and waits until the deadline for them to stop. Those that wait in the kernel
     /// for a guarded page can't stop before they get it: [`Tracees::wait_for_rest`] then.
     pub(crate) fn seize_until(pid: Pid, directory: &ProcDirectory, deadline: Instant) -> Result<Self> {
-        let mut tracees =
-            Self { pid, threads: BTreeMap::new(), running: BTreeSet::new(), signals: child_signals()? };
+        Self::seize_with(pid, directory, deadline, Memory::MayBeMissing)
+    }
+
+    fn seize_with(pid: Pid, directory: &ProcDirectory, deadline: Instant, memory: Memory) -> Result<Self> {
+        let (threads, running) = (BTreeMap::new(), BTreeSet::new());
+        let mut tracees = Self { pid, threads, running, signals: child_signals()?, memory };
         match tracees.seize_all(directory, deadline) {
             Ok(()) => Ok(tracees),
             Err(error) => {
@@ -276,7 +307,7 @@ impl Tracees {
             let _ = ptrace::detach(tid, 0);
             return Err(self.refused("it is a program of another word size than this kernel's"));
         };
-        self.threads.insert(tid, Thread { registers, begins_anew: false });
+        self.threads.insert(tid, Thread { registers, anew: Anew::Nothing });
         Ok(())
     }
 
@@ -284,8 +315,11 @@ impl Tracees {
     /// (kernel fact 34).
     pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
         for (&tid, thread) in &mut self.threads {
-            look_at_code(tid, &mut thread.registers)
-                .map_err(Error::system("reading what comes next in thread", tid))?;
+            match look_at_code(tid, &mut thread.registers) {
+                // its code is in the image
+                Err(Errno::ETIMEDOUT) if self.memory == Memory::MayBeMissing => continue,
+                looked => looked.map_err(Error::system("reading what comes next in thread", tid))?,
+            }
             // not close(2), which has closed its descriptor all the same
             if thread.registers.was_interrupted()
                 && thread.registers.entered_call().0 != libc::SYS_close
@@ -297,7 +331,7 @@ impl Tracees {
                         .map_err(Error::system("looking at the call of thread", tid))?,
                 };
                 thread.registers.repeat_system_call(argument);
-                thread.begins_anew = true;
+                thread.anew = Anew::Call;
                 set_registers(tid, &thread.registers)?;
             }
         }
@@ -319,11 +353,11 @@ impl Tracees {
             Stop::SystemCall => {
                 let call =
                     ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
-                go_on_and_stop(tid, 0)?;
+                stop_when_it_goes_on(tid, 0)?;
                 call.is_some_and(|(number, _)| number == libc::SYS_restart_syscall)
             }
             Stop::Signal(signal) => {
-                go_on_and_stop(tid, signal)?;
+                stop_when_it_goes_on(tid, signal)?;
                 false
             }
             Stop::Trap | Stop::Exited => {
@@ -370,7 +404,7 @@ impl Tracees {
     pub(crate) fn puppet_candidate(&self) -> Option<Pid> {
         let rank = |thread: &Thread| {
             (
-                !thread.registers.is_in_system_call() && !thread.begins_anew,
+                !thread.registers.is_in_system_call() && thread.anew == Anew::Nothing,
                 thread.registers.needs_restart_block(),
             )
         };
@@ -380,7 +414,7 @@ impl Tracees {
     /// Makes the thread go on with other registers, at which a sequence begins anew.
     pub(crate) fn change_registers(&mut self, tid: Pid, registers: Registers) -> Result<()> {
         set_registers(tid, &registers)?;
-        self.threads.insert(tid, Thread { registers, begins_anew: true });
+        self.threads.insert(tid, Thread { registers, anew: Anew::Sequence });
         Ok(())
     }
 
@@ -401,11 +435,57 @@ impl Tracees {
         Ok(())
     }
 
-    /// Lets all threads go on.
-    pub(crate) fn release(self) {
-        for &tid in self.threads.keys() {
-            // only a thread that was killed meanwhile can fail
-            let _ = ptrace::detach(tid, 0);
+    /// Lets all threads go on, with all of their memory. One that has entered its call again is let go by the end of this
+    /// process: to be detached at the entry would interrupt it once more.
+    pub(crate) fn release(mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        for (tid, thread) in threads {
+            // only a thread that was killed meanwhile can fail; one that can't begin its call is let go before it
+            let _ = match thread.anew {
+                Anew::Call => match self.enter_call(tid, &thread.registers) {
+                    Ok(Entered::Call) => ptrace::resume(tid, 0),
+                    Ok(Entered::Not(signal)) => ptrace::detach(tid, signal),
+                    Err(_) => ptrace::detach(tid, 0),
+                },
+                Anew::Nothing | Anew::Sequence => ptrace::detach(tid, 0),
+            };
+        }
+    }
+
+    /// Notes that a thread was moved about, so that the kernel has forgotten the call in which it waited.
+    pub(crate) fn note_call_anew(&mut self, tid: Pid) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            if thread.registers.is_at_call() {
+                thread.anew = Anew::Call;
+            }
+        }
+    }
+
+    /// Has a thread enter its call, as one that goes on through the restart block if it was that, and stops it at the entry:
+    /// a signal with a handler ends it then, as it does when nobody was here.
+    fn enter_call(&mut self, tid: Pid, registers: &Registers) -> Result<Entered> {
+        let deadline = Some(Instant::now() + Duration::from_secs(STEP_SECONDS));
+        let failed = |operation| Error::system(operation, tid);
+        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
+        let mut stop = self.wait_for(tid, deadline)?;
+        if let Stop::Signal(signal) = stop {
+            // it is to end the call, not to come before it: blocked, the kernel queues it anew
+            let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
+            ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
+            let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
+                .and_then(|()| self.wait_for(tid, deadline));
+            ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
+            stop = next?;
+        }
+        match stop {
+            Stop::SystemCall if registers.restart_by_entry() => {
+                arch::set_call(tid, Some(libc::SYS_restart_syscall))
+                    .map_err(failed("setting the call of thread"))?;
+                Ok(Entered::Call)
+            }
+            Stop::SystemCall => Ok(Entered::Call),
+            Stop::Signal(signal) => Ok(Entered::Not(signal)),
+            Stop::Trap | Stop::Exited => Ok(Entered::Not(0)),
         }
     }
 
@@ -522,6 +602,12 @@ fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
 fn go_on_and_stop(tid: Pid, signal: i32) -> Result<()> {
     resume(ptrace::resume(tid, signal), tid)?;
     resume(ptrace::interrupt(tid), tid)
+}
+
+/// Lets a thread go on from a stop at a system call or a signal, to be stopped before it runs any of its program.
+fn stop_when_it_goes_on(tid: Pid, signal: i32) -> Result<()> {
+    resume(ptrace::interrupt(tid), tid)?;
+    resume(ptrace::resume(tid, signal), tid)
 }
 
 fn resume(result: std::result::Result<(), Errno>, tid: Pid) -> Result<()> {

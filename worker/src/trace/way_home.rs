@@ -50,8 +50,10 @@ impl Site {
     pub(crate) fn is_calling(&self, registers: &Registers, (frame, length): (u64, u64)) -> bool {
         let is_in = |value: u64, start: u64, length: u64| value.wrapping_sub(start) < length;
         let place = registers.instruction_pointer();
-        let in_code = is_in(place, self.gadgets.call, GADGET_LENGTH)
-            || self.gadgets.exit.is_some_and(|exit| is_in(place, exit.signal_return, GADGET_LENGTH));
+        // an odd address says how code is to be read
+        let in_gadget = |start: u64| is_in(place, start & !1, GADGET_LENGTH + 1);
+        let in_code = in_gadget(self.gadgets.call)
+            || self.gadgets.exit.is_some_and(|exit| in_gadget(exit.signal_return));
         in_code && is_in(registers.stack_pointer(), frame, length)
     }
 }

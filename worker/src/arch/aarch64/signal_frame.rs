@@ -1,6 +1,6 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/arm64/kernel/signal.c).
 
-use super::Registers;
+use super::{OLD_STATE, Registers, SVE};
 use crate::arch::VectorState;
 
 /// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
@@ -16,7 +16,6 @@ const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const SVE_MAGIC: u32 = 0x5356_4501;
 
 /// NT_ARM_SVE: bytes of its header, and where in that the length of a vector and the flags are.
-const SVE: usize = 0x405;
 const SVE_HEADER: usize = 16;
 const SVE_LENGTH: usize = 8;
 const SVE_FLAGS: usize = 12;
@@ -25,7 +24,12 @@ const SVE_IN_USE: u16 = 1;
 
 /// Whether such a set is all of the state: without whole vectors in use, the other one is.
 pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
-    kind != SVE || half(bytes, SVE_FLAGS) & SVE_IN_USE != 0
+    kind != SVE || has_vectors(bytes)
+}
+
+/// Whether whole vectors are in use.
+pub(super) fn has_vectors(set: &[u8]) -> bool {
+    half(set, SVE_FLAGS) & SVE_IN_USE != 0
 }
 
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
@@ -44,11 +48,11 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
 }
 
 fn records(vector: &VectorState) -> Vec<u8> {
-    let bytes = vector.bytes.as_slice();
-    if vector.kind != SVE {
+    let Some(bytes) = vector.set(SVE) else {
+        let bytes = vector.set(OLD_STATE).unwrap_or_default();
         let (vectors, status) = (part(bytes, 0, 512), part(bytes, 512, 8));
         return fpsimd(status, vectors);
-    }
+    };
     // the first 16 bytes of each vector are the old registers
     let length = usize::from(half(bytes, SVE_LENGTH));
     let vectors: Vec<u8> =
@@ -96,7 +100,7 @@ mod tests {
         bytes[SVE_HEADER + length + 15] = 7;
         bytes.resize(bytes.len().next_multiple_of(16) + 8, 9);
         assert!(is_whole_vector_state(SVE, &bytes));
-        let records = records(&VectorState { kind: SVE, bytes });
+        let records = records(&VectorState(vec![(SVE, bytes)]));
         assert_eq!(records.len() % 16, 0);
         assert_eq!((records[8], records[16 + 16 + 15]), (9, 7));
         assert_eq!(records[528..532], SVE_MAGIC.to_le_bytes());

@@ -76,6 +76,16 @@ impl Registers {
         false
     }
 
+    /// Whether its call has to be entered again, since nothing in the kernel knows of it any more: the registers do.
+    pub(crate) fn is_at_call(&self) -> bool {
+        false
+    }
+
+    /// The same thread behind a call at `instruction`: nothing needs that.
+    pub(crate) fn behind_call(&self, instruction: u64, way: Option<Departure>) -> Self {
+        self.for_call(instruction, way, 0, [0; 6])
+    }
+
     /// Notes that it does: the kernel shows it by the registers themselves.
     pub(crate) fn note_restart(&mut self, _before: &Self) {}
 

@@ -1,6 +1,6 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/x86/include/asm/sigframe.h).
 
-use super::{EXTENDED_STATE, FRAME_ALIGNMENT, Registers};
+use super::{EXTENDED_STATE, FRAME_ALIGNMENT, OLD_STATE, Registers};
 use crate::arch::VectorState;
 
 /// Bytes before and behind the vector state in the frame (arch/x86/include/asm/sigframe.h).
@@ -21,8 +21,9 @@ const TILE_DATA: u64 = 1 << 18;
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
 /// pointer at `address`, where it begins.
 pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64, address: u64) -> Vec<u8> {
-    let is_extended = vector.kind == EXTENDED_STATE;
-    let vector = vector.bytes.as_slice();
+    let extended = vector.set(EXTENDED_STATE);
+    let is_extended = extended.is_some();
+    let vector = extended.or(vector.set(OLD_STATE)).unwrap_or_default();
     let registers = registers.resolved();
     let vector_address = (address + FRAME_LENGTH as u64).next_multiple_of(FRAME_ALIGNMENT);
     let selectors = registers.cs & 0xffff | (registers.ss & 0xffff) << 48;

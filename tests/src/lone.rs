@@ -1,0 +1,114 @@
+//! Targets whose only thread waits in a system call: it is the one that works for memcr, and finds its call as it was.
+
+use crate::content::Sequence;
+use crate::daemon::{Daemon, send};
+use crate::sys::LONE_WAITS;
+use crate::target::{Target, value};
+use crate::users::cast;
+use crate::{procfs, wait};
+use nix::sys::signal::Signal;
+use std::time::Duration;
+
+fn waiter(way: &str, milliseconds: &str) -> Target {
+    let target = Target::start(&cast().target, "sample-waiter", &[way, milliseconds]);
+    wait::until("it waits", || procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'S'));
+    target
+}
+
+/// Puts it to sleep and wakes it; while it sleeps, `asleep` is done.
+fn sleep_once(daemon: &Daemon, target: &Target, asleep: impl FnOnce()) {
+    daemon.put_to_sleep(target);
+    asleep();
+    daemon.client().restore(target.pid()).expect_status(0);
+}
+
+/// No wait ends early, fails, or notices anything.
+///
+/// # Panics
+/// When one does.
+pub fn assert_waits_end_in_time(daemon: &Daemon) {
+    for way in LONE_WAITS.iter().filter(|way| way.has_limit) {
+        let target = waiter(way.name, "1500");
+        for _ in 0..3 {
+            sleep_once(daemon, &target, || {});
+            let said = target.line();
+            assert!(said.starts_with("over "), "{}: {said}", way.name);
+            let took: u64 = value(&said, "took").parse().expect("a number");
+            assert!(took >= 1500, "{}: {said}", way.name);
+        }
+    }
+}
+
+/// A signal with a handler that comes while it sleeps ends its wait, once.
+///
+/// # Panics
+/// When it doesn't.
+pub fn assert_signals_end_waits(daemon: &Daemon) {
+    for way in &LONE_WAITS {
+        let target = waiter(way.name, "600000");
+        // asleep twice in the same wait, then with a signal, then again
+        for _ in 0..2 {
+            sleep_once(daemon, &target, || {});
+            assert_eq!(target.line_within(Duration::from_millis(100)), None, "{}", way.name);
+        }
+        for _ in 0..2 {
+            sleep_once(daemon, &target, || target.signal(Signal::SIGUSR1));
+            assert!(target.line().starts_with("interrupted "), "{}", way.name);
+        }
+        assert_eq!(target.line_within(Duration::from_millis(100)), None, "{}", way.name);
+        // and one that comes when it is awake
+        target.signal(Signal::SIGUSR1);
+        assert!(target.line().starts_with("interrupted "), "{}", way.name);
+    }
+}
+
+/// Kills the worker at random moments of a checkpoint that takes about `milliseconds`; the target runs on each time.
+///
+/// # Panics
+/// When it doesn't, or is not what it was.
+pub fn assert_survives_workers(
+    daemon: &Daemon,
+    target: &mut Target,
+    rounds: u32,
+    milliseconds: u64,
+    seed: u64,
+) {
+    println!("seed {seed}");
+    let mut numbers = Sequence::new(seed);
+    for round in 0..rounds {
+        let running = daemon.client().start_checkpoint(target.pid());
+        let worker = wait::until_some("there is a worker", wait::BOUND, || daemon.workers().first().copied());
+        let moment = Duration::from_micros(numbers.below(milliseconds * 1000));
+        wait::let_pass(moment);
+        send(worker, Signal::SIGKILL);
+        let outcome = running.finish();
+        let what = format!("round {round} of seed {seed}, killed after {moment:?}");
+        assert!(matches!(outcome.status, 0 | 4), "{what}: {}", outcome.errors);
+        target.wait_until_awake();
+        wait::until("no worker is left", || {
+            daemon.workers().is_empty() && daemon.client().listed().is_empty()
+        });
+        let said = target.line_within(Duration::from_millis(20));
+        assert_eq!(said, None, "{what}, and the client was told: {}", outcome.output);
+    }
+}
+
+/// The same of one with a single thread: in its program, and in a call.
+///
+/// # Panics
+/// When something is not what it was.
+pub fn assert_lone_threads_survive_workers(daemon: &Daemon, rounds: u32, milliseconds: u64, seed: u64) {
+    let mut target = Target::start(&cast().target, "sample-lone", &["4"]);
+    assert_survives_workers(daemon, &mut target, rounds, milliseconds, seed);
+    target.assert_intact();
+    for way in ["poll", "nanosleep", "read", "epoll_wait"] {
+        for round in 0..rounds.div_ceil(4) {
+            // another one each time: a call that goes on through the restart block for the second time can't be begun anew
+            let mut target = waiter(way, "600000");
+            assert_survives_workers(daemon, &mut target, 1, milliseconds, seed + u64::from(round));
+            target.signal(Signal::SIGUSR1);
+            let said = target.line();
+            assert!(said.starts_with("interrupted "), "{way}: {said}");
+        }
+    }
+}
