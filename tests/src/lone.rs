@@ -62,6 +62,31 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
     }
 }
 
+/// One that job control has stopped stays so, and goes on in its wait when it is continued.
+///
+/// # Panics
+/// When it doesn't.
+pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
+    for way in ["read", "poll", "epoll_wait"] {
+        let target = waiter(way, "600000");
+        let is_stopped = || {
+            procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
+                && procfs::tracer(target.pid()).is_none()
+        };
+        target.signal(Signal::SIGSTOP);
+        wait::until("it is stopped", is_stopped);
+        sleep_once(daemon, &target, || {});
+        wait::until("it is stopped again", is_stopped);
+        wait::holds_for("it stays stopped", Duration::from_millis(200), is_stopped);
+        target.signal(Signal::SIGCONT);
+        wait::until("it goes on", || !is_stopped());
+        // some calls never survive a stop; either way a signal ends the next
+        let _ = target.line_within(Duration::from_millis(200));
+        target.signal(Signal::SIGUSR1);
+        assert!(target.line().starts_with("interrupted "), "{way}");
+    }
+}
+
 /// Kills the worker at random moments of a checkpoint that takes about `milliseconds`; the target runs on each time.
 ///
 /// # Panics

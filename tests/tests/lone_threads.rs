@@ -14,6 +14,11 @@ fn a_signal_that_came_asleep_ends_the_wait_that_it_would_have_ended() {
 }
 
 #[test]
+fn a_stopped_process_stays_stopped() {
+    lone::assert_stopped_stays_stopped(&Daemon::start());
+}
+
+#[test]
 fn lone_threads_survive_workers_that_die_at_work() {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed = seed.map_or(1, |time| time.as_nanos() as u64);

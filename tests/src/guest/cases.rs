@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 /// A case: its name, and what it does.
 type Case = (&'static str, fn());
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     ("the kernel is looked at", the_kernel_is_looked_at),
     ("strict refuses to be less", strict_refuses_to_be_less),
     ("guarded sleeps and wakes", guarded_sleeps_and_wakes),
@@ -33,6 +33,7 @@ const CASES: [Case; 15] = [
     ("waits are not cut short", waits_are_not_cut_short),
     ("waits of a lone thread end in time", waits_of_a_lone_thread_end_in_time),
     ("signals that came asleep end waits", signals_that_came_asleep_end_waits),
+    ("a stopped process stays stopped", a_stopped_process_stays_stopped),
     ("lone threads survive workers that die at work", lone_threads_survive_workers_that_die_at_work),
     ("a hundred cycles leave no difference", a_hundred_cycles_leave_no_difference),
 ];
@@ -225,6 +226,10 @@ fn waits_of_a_lone_thread_end_in_time() {
 
 fn signals_that_came_asleep_end_waits() {
     lone::assert_signals_end_waits(&setup().start());
+}
+
+fn a_stopped_process_stays_stopped() {
+    lone::assert_stopped_stays_stopped(&setup().start());
 }
 
 /// A checkpoint takes about a third of a second on an emulated processor.

@@ -299,8 +299,10 @@ pub(crate) fn write(tid: Pid, address: u64, bytes: &[u8]) -> Result<(), Errno> {
 /// What a wait tells of a traced thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Stopped as asked, or by job control: nothing of the program runs until it is resumed.
+    /// Stopped as asked: nothing of the program runs until it is resumed.
     Trap,
+    /// The same, and by job control: it is to stay stopped when nobody traces it any more.
+    JobControl,
     /// At the entry or exit of a system call.
     SystemCall,
     /// About to receive this signal.
@@ -326,7 +328,7 @@ fn classify(status: i32) -> Stop {
         return Stop::Exited;
     }
     if status >> 16 == libc::PTRACE_EVENT_STOP {
-        return Stop::Trap;
+        return if libc::WSTOPSIG(status) == libc::SIGTRAP { Stop::Trap } else { Stop::JobControl };
     }
     match libc::WSTOPSIG(status) {
         signal if signal == libc::SIGTRAP | 0x80 => Stop::SystemCall,

@@ -285,7 +285,7 @@ impl Puppet {
         ptrace::interrupt(self.tid).map_err(|_| tracees.lost())?;
         loop {
             match tracees.wait_for(self.tid, deadline)? {
-                Stop::Trap => return Ok(()),
+                Stop::Trap | Stop::JobControl => return Ok(()),
                 stop => {
                     self.note(stop, tracees)?;
                     // this stop has taken the one with it that was asked for
@@ -325,7 +325,7 @@ impl Puppet {
                 pid: tracees.pid().as_raw(),
                 reason: format!("its thread {} got signal {signal} while it worked for memcr", self.tid),
             }),
-            Stop::Trap | Stop::SystemCall | Stop::Exited => Ok(()),
+            Stop::Trap | Stop::JobControl | Stop::SystemCall | Stop::Exited => Ok(()),
         }
     }
 
@@ -348,7 +348,7 @@ impl Puppet {
     /// Waits for the stop that it was asked for.
     fn settle(&self, tracees: &mut Tracees) -> Result<()> {
         match tracees.wait_for(self.tid, self.deadline())? {
-            Stop::Trap => Ok(()),
+            Stop::Trap | Stop::JobControl => Ok(()),
             _ => Err(tracees.lost()),
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Tracees {
     running: BTreeSet<Pid>,
     signals: SignalFd,
     memory: Memory,
+    /// Whether job control has stopped it, by the last that was heard.
+    is_stopped: bool,
 }
 
 /// Where a thread is stopped that was to enter its call.
@@ -92,7 +94,8 @@ impl Tracees {
 
     fn seize_with(pid: Pid, directory: &ProcDirectory, deadline: Instant, memory: Memory) -> Result<Self> {
         let (threads, running) = (BTreeMap::new(), BTreeSet::new());
-        let mut tracees = Self { pid, threads, running, signals: child_signals()?, memory };
+        let mut tracees =
+            Self { pid, threads, running, signals: child_signals()?, memory, is_stopped: false };
         match tracees.seize_all(directory, deadline) {
             Ok(()) => Ok(tracees),
             Err(error) => {
@@ -190,7 +193,7 @@ impl Tracees {
     fn wait_while(&mut self, deadline: Instant, some_run: impl Fn(&Self) -> bool) -> Result<()> {
         while some_run(self) {
             match self.next_stop()? {
-                Some((tid, Stop::Trap)) => {
+                Some((tid, Stop::Trap | Stop::JobControl)) => {
                     self.running.remove(&tid);
                     self.note_thread(tid)?;
                 }
@@ -360,7 +363,7 @@ impl Tracees {
                 stop_when_it_goes_on(tid, signal)?;
                 false
             }
-            Stop::Trap | Stop::Exited => {
+            Stop::Trap | Stop::JobControl | Stop::Exited => {
                 self.running.remove(&tid);
                 self.note_thread(tid)?;
                 return Ok(());
@@ -442,12 +445,12 @@ impl Tracees {
         for (tid, thread) in threads {
             // only a thread that was killed meanwhile can fail; one that can't begin its call is let go before it
             let _ = match thread.anew {
-                Anew::Call => match self.enter_call(tid, &thread.registers) {
+                Anew::Call if !self.is_stopped => match self.enter_call(tid, &thread.registers) {
                     Ok(Entered::Call) => ptrace::resume(tid, 0),
                     Ok(Entered::Not(signal)) => ptrace::detach(tid, signal),
                     Err(_) => ptrace::detach(tid, 0),
                 },
-                Anew::Nothing | Anew::Sequence => ptrace::detach(tid, 0),
+                Anew::Call | Anew::Nothing | Anew::Sequence => ptrace::detach(tid, 0),
             };
         }
     }
@@ -485,7 +488,7 @@ impl Tracees {
             }
             Stop::SystemCall => Ok(Entered::Call),
             Stop::Signal(signal) => Ok(Entered::Not(signal)),
-            Stop::Trap | Stop::Exited => Ok(Entered::Not(0)),
+            Stop::Trap | Stop::JobControl | Stop::Exited => Ok(Entered::Not(0)),
         }
     }
 
@@ -526,6 +529,11 @@ impl Tracees {
         if let Some((tid, Stop::Exited)) = stop {
             self.threads.remove(&tid);
             self.running.remove(&tid);
+        }
+        match stop {
+            Some((_, Stop::JobControl)) => self.is_stopped = true,
+            Some((_, Stop::Trap)) => self.is_stopped = false,
+            _ => {}
         }
         Ok(stop)
     }
