@@ -438,20 +438,28 @@ impl Tracees {
         Ok(())
     }
 
-    /// Lets all threads go on, with all of their memory. One that has entered its call again is let go by the end of this
-    /// process: to be detached at the entry would interrupt it once more.
+    /// Lets all threads go on, with all of their memory. Those that have entered their calls again are let go by the end of this
+    /// process: to be detached at the entry would interrupt them once more.
     pub(crate) fn release(mut self) {
         let threads = std::mem::take(&mut self.threads);
+        let mut entered = Vec::new();
+        let mut others = Vec::new();
         for (tid, thread) in threads {
-            // only a thread that was killed meanwhile can fail; one that can't begin its call is let go before it
-            let _ = match thread.anew {
-                Anew::Call if !self.is_stopped => match self.enter_call(tid, &thread.registers) {
-                    Ok(Entered::Call) => ptrace::resume(tid, 0),
-                    Ok(Entered::Not(signal)) => ptrace::detach(tid, signal),
-                    Err(_) => ptrace::detach(tid, 0),
-                },
-                Anew::Call | Anew::Nothing | Anew::Sequence => ptrace::detach(tid, 0),
-            };
+            let is_to_enter = thread.anew == Anew::Call && !self.is_stopped;
+            match is_to_enter.then(|| self.enter_call(tid, &thread.registers)) {
+                Some(Ok(Entered::Call)) => entered.push(tid),
+                Some(Ok(Entered::Not(signal))) => others.push((tid, signal)),
+                // one that can't begin its call is let go before it
+                None | Some(Err(_)) => others.push((tid, 0)),
+            }
+        }
+        // only a thread that was killed meanwhile can fail. Nobody waits for stops any more: a signal that has stopped one
+        // is delivered when this process ends
+        for (tid, signal) in others {
+            let _ = ptrace::detach(tid, signal);
+        }
+        for tid in entered {
+            let _ = ptrace::resume(tid, 0);
         }
     }
 
