@@ -383,6 +383,13 @@ impl Daemon {
         self.audit().iter().any(|record| record["event"] == "start")
     }
 
+    /// The record of its start; its socket is there a moment before that is written.
+    pub fn start_record(&self) -> Value {
+        wait::until_some("its start is on record", wait::BOUND, || {
+            self.audit().into_iter().find(|record| record["event"] == "start")
+        })
+    }
+
     /// Process id of the launcher.
     pub fn launcher(&self) -> i32 {
         self.launcher

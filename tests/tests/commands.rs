@@ -55,7 +55,7 @@ fn what_the_kernel_has_is_shown_as_a_table_and_as_json_and_is_in_the_start_recor
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["page_size"], procfs::page_size());
     let features = json["features"].as_array().expect("features");
-    let start = Daemon::start().audit().swap_remove(0);
+    let start = Daemon::start().start_record();
     for feature in features {
         let name = feature["feature"].as_str().expect("a name");
         let line = table.lines().find(|line| line.starts_with(&format!("{name} "))).expect("a line for each");

@@ -23,7 +23,7 @@ fn assert_runs_as(daemon: &Daemon, uid: u32, gid: u32) {
         assert_eq!(ids("Gid"), vec![gid.to_string(); 4]);
         assert_eq!(status.field("Groups"), "");
     }
-    let start = &daemon.audit()[0];
+    let start = &daemon.start_record();
     assert_eq!((&start["uid"], &start["gid"]), (&uid.into(), &gid.into()));
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();

@@ -15,12 +15,6 @@ const LANDLOCK: &str = "landlock_create_ruleset";
 /// Of seccomp.
 const SECCOMP: &str = "seccomp";
 
-/// The record of its start.
-fn start_of(daemon: &Daemon) -> Value {
-    let records = daemon.audit();
-    records.into_iter().find(|record| record["event"] == "start").expect("a record of the start")
-}
-
 /// Puts a process to sleep and wakes it; gives the record of the first.
 fn sleep_and_wake(daemon: &Daemon) -> Value {
     let mut target = Target::start(&cast().target, "sample-memory", &["8"]);
@@ -38,7 +32,7 @@ fn best_effort() -> Setup {
 fn where_everything_is_there_it_is_strict_without_being_told_so_and_says_that_nothing_is_missing() {
     for setup in [Setup::new(), Setup::new().arguments(&["--sandbox", "strict"])] {
         let daemon = setup.start();
-        let start = start_of(&daemon);
+        let start = daemon.start_record();
         assert_eq!((&start["sandbox"], &start["missing"]), (&json!("strict"), &json!([])));
         let sandbox = &sleep_and_wake(&daemon)["sandbox"];
         assert_eq!(sandbox["landlock_full"], true, "{sandbox}");
@@ -60,7 +54,7 @@ fn where_something_is_missing_it_does_not_start_and_says_what_and_how_to_run_wit
 #[test]
 fn by_best_effort_it_runs_without_landlock_and_says_so_in_log_and_audit() {
     let daemon = best_effort().without_call(LANDLOCK).start();
-    let start = start_of(&daemon);
+    let start = daemon.start_record();
     assert_eq!(
         (&start["sandbox"], &start["missing"], &start["landlock"]),
         (&json!("best-effort"), &json!(["landlock"]), &json!("none"))
@@ -80,7 +74,7 @@ fn by_best_effort_it_runs_without_landlock_and_says_so_in_log_and_audit() {
 #[test]
 fn by_best_effort_it_runs_without_seccomp_and_says_so_in_log_and_audit() {
     let daemon = best_effort().without_call(SECCOMP).start();
-    let start = start_of(&daemon);
+    let start = daemon.start_record();
     assert_eq!(
         (&start["sandbox"], &start["missing"], &start["seccomp"]),
         (&json!("best-effort"), &json!(["seccomp"]), &json!(false))
@@ -106,7 +100,7 @@ fn what_only_launcher_and_workers_lack_counts_too() {
         assert!(said.contains("launcher ") && said.contains(named), "{said}");
         assert!(said.contains("--sandbox best-effort"), "{said}");
         let daemon = best_effort().worker_without_call(call).start();
-        let start = start_of(&daemon);
+        let start = daemon.start_record();
         assert_eq!((&start["missing"], &start["landlock"]), (&json!([named]), &json!("full")));
         sleep_and_wake(&daemon);
     }

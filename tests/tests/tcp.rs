@@ -48,7 +48,7 @@ fn a_port_is_open_on_the_loopback_addresses_only_and_log_and_record_name_them() 
     let mut daemon = daemon_at(&port);
     let addresses = loopbacks(port.number());
     assert_eq!(procfs::listening_at(daemon.pid()), BTreeSet::from(addresses));
-    let start = daemon.audit().remove(0);
+    let start = daemon.start_record();
     assert_eq!(start["event"], "start");
     assert_eq!(start["addresses"], serde_json::json!(addresses.map(|address| address.to_string())));
     assert!(start["listen"].is_null() && start["listen_gid"].is_null(), "{start}");

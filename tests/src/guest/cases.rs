@@ -11,7 +11,6 @@ use crate::target::Target;
 use crate::users::cast;
 use crate::{lone, wait};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
@@ -61,16 +60,11 @@ fn setup() -> Setup {
     if is_complete() { setup } else { setup.arguments(&["--sandbox", "best-effort"]) }
 }
 
-/// The record of its start; a moment before that is written its socket is there.
-fn start_record(daemon: &Daemon) -> Value {
-    wait::until_some("its start is on record", wait::BOUND, || daemon.audit().into_iter().next())
-}
-
 /// What was found goes to the console, where it is compared with what this kernel is expected to have; the start record
 /// says the same.
 fn the_kernel_is_looked_at() {
     let daemon = setup().start();
-    let start = start_record(&daemon);
+    let start = daemon.start_record();
     for (name, found) in features() {
         assert_eq!(start["features"][&name], found, "{name}");
     }
@@ -119,7 +113,7 @@ fn guarded_sleeps_and_wakes() {
 fn without_the_full_guard_it_dies_with_its_worker() {
     let _without = WithoutDevice::begin();
     let daemon = setup().start();
-    assert_eq!(start_record(&daemon)["guard"], "exit-kill");
+    assert_eq!(daemon.start_record()["guard"], "exit-kill");
     let mut target = sample("8");
     let report = daemon.client().checkpoint(target.pid());
     if !features()["userfaultfd-user-mode-only"] {
