@@ -14,33 +14,17 @@ say() { printf '%s\n' "$*" >&2; }
 guest() { awk -v name="$1" '$1 == name' "$guests/matrix"; }
 all_guests() { awk '!/^#/ && NF { print $1 }' "$guests/matrix"; }
 
-# The target of Rust and the prefix of the C tools for an architecture of Debian.
-target_of() {
-  case $1 in
-    amd64) echo x86_64-unknown-linux-gnu ;;
-    arm64) echo aarch64-unknown-linux-gnu ;;
-    armhf) echo armv7-unknown-linux-gnueabihf ;;
-    riscv64) echo riscv64gc-unknown-linux-gnu ;;
-    *) say "no such architecture: $1"; return 1 ;;
-  esac
-}
-tools_of() {
-  case $1 in
-    amd64) echo x86_64-linux-gnu ;;
-    arm64) echo aarch64-linux-gnu ;;
-    armhf) echo arm-linux-gnueabihf ;;
-    riscv64) echo riscv64-linux-gnu ;;
-  esac
-}
-compiler_of() { if [ "$1" = amd64 ]; then echo gcc; else echo "$(tools_of "$1")-gcc"; fi; }
-emulator_of() {
-  case $1 in
-    amd64) echo qemu-system-x86_64 ;;
-    arm64) echo qemu-system-aarch64 ;;
-    armhf) echo qemu-system-arm ;;
-    riscv64) echo qemu-system-riscv64 ;;
-  esac
-}
+# For each architecture of Debian: the target of Rust, the prefix of the C tools, the compiler, the emulator.
+tool_table="\
+amd64   x86_64-unknown-linux-gnu      x86_64-linux-gnu    gcc                     qemu-system-x86_64
+arm64   aarch64-unknown-linux-gnu     aarch64-linux-gnu   aarch64-linux-gnu-gcc   qemu-system-aarch64
+armhf   armv7-unknown-linux-gnueabihf arm-linux-gnueabihf arm-linux-gnueabihf-gcc qemu-system-arm
+riscv64 riscv64gc-unknown-linux-gnu   riscv64-linux-gnu   riscv64-linux-gnu-gcc   qemu-system-riscv64"
+of_architecture() { awk -v name="$1" -v field="$2" '$1 == name { print $field }' <<< "$tool_table"; }
+target_of() { of_architecture "$1" 2; }
+tools_of() { of_architecture "$1" 3; }
+compiler_of() { of_architecture "$1" 4; }
+emulator_of() { of_architecture "$1" 5; }
 architecture_of() { guest "$1" | awk '{ print $2 }'; }
 # Whether no toolchain here has the standard library for an architecture, so that it has to be built.
 needs_library() { [ ! -d "$(rustc --print sysroot)/lib/rustlib/$(target_of "$1")/lib" ]; }

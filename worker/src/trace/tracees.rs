@@ -1,14 +1,16 @@
 //! All threads of the target, stopped.
 
-use crate::arch::{self, Registers};
+mod calls;
+mod home;
+
+use crate::arch::Registers;
 use crate::error::{Error, Result};
-use crate::sys::memory::read_remote;
-use crate::sys::pidfd;
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
-use crate::target::proc_directory::{NotTold, ProcDirectory};
+use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
-use crate::trace::{STEP_SECONDS, blob};
+use crate::trace::STEP_SECONDS;
+use calls::Entered;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SigSet, Signal};
@@ -51,14 +53,6 @@ pub(crate) struct Tracees {
     memory: Memory,
     /// Whether job control has stopped it, by the last that was heard.
     is_stopped: bool,
-}
-
-/// Where a thread is stopped that was to enter its call.
-enum Entered {
-    /// At the entry.
-    Call,
-    /// Elsewhere, and is to be let go with this signal.
-    Not(i32),
 }
 
 /// Whether all memory of a target is there.
@@ -208,101 +202,6 @@ impl Tracees {
         Ok(())
     }
 
-    /// Waits, however long it takes, until an orphaned parasite has closed its socket, given as number and
-    /// inode, and no thread that is stopped is in its code.
-    ///
-    /// The socket tells more than where its thread is: one that waits in the kernel for a guarded page is not
-    /// to be told from one that frees memory there.
-    pub(crate) fn let_parasite_home(
-        &mut self,
-        socket: Option<(i32, u64)>,
-        place: (u64, u64),
-        (directory, target): (&ProcDirectory, BorrowedFd<'_>),
-    ) -> Result<()> {
-        while !self.tids().is_empty() {
-            self.let_home_from(place)?;
-            // it is in one of those that have not stopped, or nowhere
-            if self.running.is_empty() || !self.has_descriptor(socket, directory, target) {
-                break;
-            }
-            wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
-            self.wait_until_stopped(Instant::now())?;
-        }
-        Ok(())
-    }
-
-    /// Whether a descriptor of the target, if one is given, is open and of this inode. Any thread that is still
-    /// there knows.
-    fn has_descriptor(
-        &self,
-        descriptor: Option<(i32, u64)>,
-        directory: &ProcDirectory,
-        target: BorrowedFd<'_>,
-    ) -> bool {
-        let Some((number, inode)) = descriptor else { return false };
-        let of_thread = |tid| match directory.thread(tid).ok()?.inode_of_descriptor(number) {
-            Ok(inode) => inode,
-            // there is one that may be copied, or there would be no socket
-            Err(NotTold) => pidfd::inode_of_descriptor(target, number),
-        };
-        self.tids().into_iter().any(|tid| of_thread(tid) == Some(inode))
-    }
-
-    /// Lets threads run that are stopped in the code of an orphaned parasite, until none is. What one of them waits for
-    /// at its socket will never come, and it isn't told so if an accomplice holds the other end: the wait ends as if it
-    /// were closed.
-    pub(crate) fn let_home_from(&mut self, (start, length): (u64, u64)) -> Result<()> {
-        let is_inside = |registers: &Registers| registers.instruction_pointer().wrapping_sub(start) < length;
-        loop {
-            for (&tid, thread) in &mut self.threads {
-                let registers = &mut thread.registers;
-                let code = blob::code_at(start, registers.instruction_pointer());
-                if is_inside(registers)
-                    && registers.is_interrupted_in(&[libc::SYS_recvmsg, libc::SYS_sendmsg], code)
-                {
-                    registers.end_system_call(0);
-                    set_registers(tid, registers)?;
-                }
-            }
-            if self.let_home(LOOK, is_inside)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Lets threads run that work for a worker that has died, until none does or the time is over; whether
-    /// none does.
-    pub(crate) fn let_home(
-        &mut self,
-        time: Duration,
-        works_for_us: impl Fn(&Registers) -> bool,
-    ) -> Result<bool> {
-        let deadline = Instant::now() + time;
-        loop {
-            let inside: Vec<Pid> = self
-                .threads
-                .iter()
-                .filter(|(_, thread)| works_for_us(&thread.registers))
-                .map(|(&tid, _)| tid)
-                .collect();
-            if inside.is_empty() || Instant::now() >= deadline {
-                return Ok(inside.is_empty());
-            }
-            for &tid in &inside {
-                self.threads.remove(&tid);
-                self.running.insert(tid);
-                resume(ptrace::resume(tid, 0), tid)?;
-            }
-            wait(&mut [], Some(LOOK)).map_err(Error::system("waiting for", "the parasite"))?;
-            for &tid in &inside {
-                resume(ptrace::interrupt(tid), tid)?;
-            }
-            // not for others: they may wait for pages that are put back only when all this is done
-            let deadline = Instant::now() + LOOK * 100;
-            self.wait_while(deadline, |tracees| inside.iter().any(|tid| tracees.running.contains(tid)))?;
-        }
-    }
-
     fn note_thread(&mut self, tid: Pid) -> Result<()> {
         let registers = ptrace::registers(tid).map_err(Error::system("reading registers of thread", tid))?;
         let Some(registers) = registers else {
@@ -311,74 +210,6 @@ impl Tracees {
             return Err(self.refused("it is a program of another word size than this kernel's"));
         };
         self.threads.insert(tid, Thread { registers, anew: Anew::Nothing });
-        Ok(())
-    }
-
-    /// Calls that return EINTR though no signal came were interrupted by us: they are repeated
-    /// (kernel fact 34).
-    pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
-        for (&tid, thread) in &mut self.threads {
-            match look_at_code(tid, &mut thread.registers) {
-                // its code is in the image
-                Err(Errno::ETIMEDOUT) if self.memory == Memory::MayBeMissing => continue,
-                looked => looked.map_err(Error::system("reading what comes next in thread", tid))?,
-            }
-            // not close(2), which has closed its descriptor all the same
-            if thread.registers.was_interrupted()
-                && thread.registers.entered_call().0 != libc::SYS_close
-                && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
-            {
-                let argument = match thread.registers.argument_before() {
-                    Some(argument) => argument,
-                    None => ptrace::first_argument(tid)
-                        .map_err(Error::system("looking at the call of thread", tid))?,
-                };
-                thread.registers.repeat_system_call(argument);
-                thread.anew = Anew::Call;
-                set_registers(tid, &thread.registers)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds out whether a stopped thread goes on through the kernel's restart block, where that shows only when it enters
-    /// its call again: it does so, and is stopped in it again.
-    pub(crate) fn find_restart(&mut self, tid: Pid) -> Result<()> {
-        let Some(before) = self.threads.get(&tid).map(|thread| thread.registers) else { return Ok(()) };
-        if !before.may_need_restart_block() {
-            return Ok(());
-        }
-        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
-        self.threads.remove(&tid);
-        self.running.insert(tid);
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
-        let is_restart = match self.wait_for(tid, Some(deadline))? {
-            Stop::SystemCall => {
-                let call =
-                    ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
-                stop_when_it_goes_on(tid, 0)?;
-                call.is_some_and(|(number, _)| number == libc::SYS_restart_syscall)
-            }
-            Stop::Signal(signal) => {
-                stop_when_it_goes_on(tid, signal)?;
-                false
-            }
-            Stop::Trap | Stop::JobControl | Stop::Exited => {
-                self.running.remove(&tid);
-                self.note_thread(tid)?;
-                return Ok(());
-            }
-        };
-        self.wait_while(deadline, |tracees| tracees.running.contains(&tid))?;
-        let thread = self
-            .threads
-            .get_mut(&tid)
-            .ok_or(Error::Lost { pid: self.pid.as_raw(), when: "during the operation" })?;
-        look_at_code(tid, &mut thread.registers)
-            .map_err(Error::system("reading what comes next in thread", tid))?;
-        if is_restart {
-            thread.registers.note_restart(&before);
-        }
         Ok(())
     }
 
@@ -463,43 +294,6 @@ impl Tracees {
         }
     }
 
-    /// Notes that a thread was moved about, so that the kernel has forgotten the call in which it waited.
-    pub(crate) fn note_call_anew(&mut self, tid: Pid) {
-        if let Some(thread) = self.threads.get_mut(&tid) {
-            if thread.registers.is_at_call() {
-                thread.anew = Anew::Call;
-            }
-        }
-    }
-
-    /// Has a thread enter its call, as one that goes on through the restart block if it was that, and stops it at the entry:
-    /// a signal with a handler ends it then, as it does when nobody was here.
-    fn enter_call(&mut self, tid: Pid, registers: &Registers) -> Result<Entered> {
-        let deadline = Some(Instant::now() + Duration::from_secs(STEP_SECONDS));
-        let failed = |operation| Error::system(operation, tid);
-        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
-        let mut stop = self.wait_for(tid, deadline)?;
-        if let Stop::Signal(signal) = stop {
-            // it is to end the call, not to come before it: blocked, the kernel queues it anew
-            let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
-            ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
-            let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
-                .and_then(|()| self.wait_for(tid, deadline));
-            ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
-            stop = next?;
-        }
-        match stop {
-            Stop::SystemCall if registers.restart_by_entry() => {
-                arch::set_call(tid, Some(libc::SYS_restart_syscall))
-                    .map_err(failed("setting the call of thread"))?;
-                Ok(Entered::Call)
-            }
-            Stop::SystemCall => Ok(Entered::Call),
-            Stop::Signal(signal) => Ok(Entered::Not(signal)),
-            Stop::Trap | Stop::JobControl | Stop::Exited => Ok(Entered::Not(0)),
-        }
-    }
-
     /// Lets one thread go on, and no other.
     pub(crate) fn release_one(&mut self, tid: Pid) {
         // fails only if it was killed meanwhile
@@ -579,22 +373,6 @@ impl Tracees {
     fn refused(&self, reason: impl Into<String>) -> Error {
         Error::Refused { pid: self.pid.as_raw(), reason: reason.into() }
     }
-}
-
-/// Where only code tells whether a thread is about to make a call, or has just made one: looks at it.
-fn look_at_code(tid: Pid, registers: &mut Registers) -> std::result::Result<(), Errno> {
-    let address = registers.instruction_pointer();
-    if !registers.are_told_by_code() {
-        return Ok(());
-    }
-    let mut code = [0; 8];
-    match read_remote(tid, address.wrapping_sub(4), &mut code) {
-        Ok(8) => registers.take_notice_of(&code),
-        Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
-        // the end of a mapping
-        Ok(_) | Err(_) => {}
-    }
-    Ok(())
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

@@ -1,0 +1,144 @@
+//! System calls that threads waited in when they were stopped: what the kernel tells of them, and how they begin anew.
+
+use super::{Anew, Memory, Tracees, resume, set_registers, stop_when_it_goes_on};
+use crate::arch::{self, Registers};
+use crate::error::{Error, Result};
+use crate::sys::memory::read_remote;
+use crate::sys::ptrace::{self, Stop};
+use crate::target::proc_directory::ProcDirectory;
+use crate::target::status::Status;
+use crate::trace::STEP_SECONDS;
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+
+/// Where a thread is stopped that was to enter its call.
+pub(super) enum Entered {
+    /// At the entry.
+    Call,
+    /// Elsewhere, and is to be let go with this signal.
+    Not(i32),
+}
+
+impl Tracees {
+    /// Calls that return EINTR though no signal came were interrupted by us: they are repeated
+    /// (kernel fact 34).
+    pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
+        for (&tid, thread) in &mut self.threads {
+            match look_at_code(tid, &mut thread.registers) {
+                // its code is in the image
+                Err(Errno::ETIMEDOUT) if self.memory == Memory::MayBeMissing => continue,
+                looked => looked.map_err(Error::system("reading what comes next in thread", tid))?,
+            }
+            // not close(2), which has closed its descriptor all the same
+            if thread.registers.was_interrupted()
+                && thread.registers.entered_call().0 != libc::SYS_close
+                && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
+            {
+                let argument = match thread.registers.argument_before() {
+                    Some(argument) => argument,
+                    None => ptrace::first_argument(tid)
+                        .map_err(Error::system("looking at the call of thread", tid))?,
+                };
+                thread.registers.repeat_system_call(argument);
+                thread.anew = Anew::Call;
+                set_registers(tid, &thread.registers)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether a stopped thread goes on through the kernel's restart block, where that shows only when it enters
+    /// its call again: it does so, and is stopped in it again.
+    pub(crate) fn find_restart(&mut self, tid: Pid) -> Result<()> {
+        let Some(before) = self.threads.get(&tid).map(|thread| thread.registers) else { return Ok(()) };
+        if !before.may_need_restart_block() {
+            return Ok(());
+        }
+        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
+        self.threads.remove(&tid);
+        self.running.insert(tid);
+        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let is_restart = match self.wait_for(tid, Some(deadline))? {
+            Stop::SystemCall => {
+                let call =
+                    ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
+                stop_when_it_goes_on(tid, 0)?;
+                call.is_some_and(|(number, _)| number == libc::SYS_restart_syscall)
+            }
+            Stop::Signal(signal) => {
+                stop_when_it_goes_on(tid, signal)?;
+                false
+            }
+            Stop::Trap | Stop::JobControl | Stop::Exited => {
+                self.running.remove(&tid);
+                self.note_thread(tid)?;
+                return Ok(());
+            }
+        };
+        self.wait_while(deadline, |tracees| tracees.running.contains(&tid))?;
+        let thread = self
+            .threads
+            .get_mut(&tid)
+            .ok_or(Error::Lost { pid: self.pid.as_raw(), when: "during the operation" })?;
+        look_at_code(tid, &mut thread.registers)
+            .map_err(Error::system("reading what comes next in thread", tid))?;
+        if is_restart {
+            thread.registers.note_restart(&before);
+        }
+        Ok(())
+    }
+
+    /// Notes that a thread was moved about, so that the kernel has forgotten the call in which it waited.
+    pub(crate) fn note_call_anew(&mut self, tid: Pid) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            if thread.registers.is_at_call() {
+                thread.anew = Anew::Call;
+            }
+        }
+    }
+
+    /// Has a thread enter its call, as one that goes on through the restart block if it was that, and stops it at the entry:
+    /// a signal with a handler ends it then, as it does when nobody was here.
+    pub(super) fn enter_call(&mut self, tid: Pid, registers: &Registers) -> Result<Entered> {
+        let deadline = Some(Instant::now() + Duration::from_secs(STEP_SECONDS));
+        let failed = |operation| Error::system(operation, tid);
+        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
+        let mut stop = self.wait_for(tid, deadline)?;
+        if let Stop::Signal(signal) = stop {
+            // it is to end the call, not to come before it: blocked, the kernel queues it anew
+            let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
+            ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
+            let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
+                .and_then(|()| self.wait_for(tid, deadline));
+            ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
+            stop = next?;
+        }
+        match stop {
+            Stop::SystemCall if registers.restart_by_entry() => {
+                arch::set_call(tid, Some(libc::SYS_restart_syscall))
+                    .map_err(failed("setting the call of thread"))?;
+                Ok(Entered::Call)
+            }
+            Stop::SystemCall => Ok(Entered::Call),
+            Stop::Signal(signal) => Ok(Entered::Not(signal)),
+            Stop::Trap | Stop::JobControl | Stop::Exited => Ok(Entered::Not(0)),
+        }
+    }
+}
+
+/// Where only code tells whether a thread is about to make a call, or has just made one: looks at it.
+fn look_at_code(tid: Pid, registers: &mut Registers) -> std::result::Result<(), Errno> {
+    let address = registers.instruction_pointer();
+    if !registers.are_told_by_code() {
+        return Ok(());
+    }
+    let mut code = [0; 8];
+    match read_remote(tid, address.wrapping_sub(4), &mut code) {
+        Ok(8) => registers.take_notice_of(&code),
+        Err(Errno::ETIMEDOUT) => return Err(Errno::ETIMEDOUT),
+        // the end of a mapping
+        Ok(_) | Err(_) => {}
+    }
+    Ok(())
+}
