@@ -14,7 +14,7 @@ fn a_target_that_is_left_alone_does_not_change() {
     target.assert_intact();
     let before = Snapshot::of(target.pid());
     wait::let_pass(Duration::from_millis(200));
-    before.assert_same(&Snapshot::of(target.pid()), "though nothing was done to it");
+    before.assert_same_in(target.pid(), "though nothing was done to it");
     assert_eq!(target.ask("finish"), "intact");
 }
 
