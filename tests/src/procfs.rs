@@ -300,7 +300,7 @@ impl Snapshot {
     pub fn assert_same_in(&self, pid: i32, when: &str) {
         let start = std::time::Instant::now();
         while start.elapsed() < SETTLES_WITHIN {
-            if Self::of(pid) == *self {
+            if Self::now(pid) == *self {
                 return;
             }
         }
