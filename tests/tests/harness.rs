@@ -19,6 +19,15 @@ fn a_target_that_is_left_alone_does_not_change() {
 }
 
 #[test]
+#[should_panic(expected = "oom_score_adj")]
+fn a_difference_that_stays_is_seen() {
+    let target = Target::start(&cast().target, "sample-memory", &["1"]);
+    let before = Snapshot::of(target.pid());
+    std::fs::write(format!("/proc/{}/oom_score_adj", target.pid()), "7").expect("root may change it");
+    before.assert_same_in(target.pid(), "since something was done to it");
+}
+
+#[test]
 fn the_samples_find_themselves_intact() {
     for (sample, words) in [
         ("sample-memory", &["8", "3", "2"][..]),
