@@ -238,8 +238,7 @@ fn lone_threads_survive_workers_that_die_at_work() {
 }
 
 fn a_hundred_cycles_leave_no_difference() {
-    // compressing takes less than encrypting what would not be compressed
-    let daemon = setup().arguments(&["-z"]).start();
+    let daemon = setup().start();
     let mut target = sample("8");
     assert_no_difference(&daemon, &mut target, 100);
     for step in ["attach", "dump", "free", "restore"] {
