@@ -243,9 +243,6 @@ fn range_of(line: &str) -> Option<(u64, u64)> {
     Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
 }
 
-/// How long a process may be at work after a wake before a difference counts.
-const SETTLES_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// Everything about a process that putting it to sleep must not change, as names and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -253,18 +250,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of a process that is there and does nothing but run handlers of signals now and then: it is
-    /// looked at until two looks in a row agree.
+    /// Of a process that is there and does nothing just now.
     pub fn of(pid: i32) -> Self {
-        let mut last = Self::now(pid);
-        crate::wait::until("two looks at a process agree", || {
-            let next = Self::now(pid);
-            std::mem::replace(&mut last, next) == last
-        });
-        last
-    }
-
-    fn now(pid: i32) -> Self {
         let mut facts = BTreeMap::new();
         mappings(pid, &mut facts);
         code(pid, &mut facts);
@@ -278,33 +265,13 @@ impl Snapshot {
     }
 
     /// The same without what differs rightly while a process sleeps: the guard's file descriptor,
-    /// the flags of the mappings that it is registered with, and who traces the threads. (Nor whether
-    /// SIGALRM is blocked: the sleep may have begun in its handler.)
+    /// the flags of the mappings that it is registered with, and who traces the threads.
     pub fn without_sleep(mut self) -> Self {
-        for (_, mask) in self.facts.iter_mut().filter(|(name, _)| name.ends_with(" SigBlk")) {
-            let bits = u64::from_str_radix(mask, 16).expect("a mask of signals");
-            *mask = format!("{:x}", bits & !(1 << (libc::SIGALRM - 1)));
-        }
         self.facts.retain(|name, value| {
             let is_guard = name.starts_with("fd ") && value.contains("[userfaultfd]");
             !is_guard && !name.starts_with("flags ") && !name.ends_with(" TracerPid")
         });
         self
-    }
-
-    /// Asserts that the process is as it was here, and shows what differs. A difference that goes away
-    /// by itself is the program at work, such as a handler that has its signal blocked.
-    ///
-    /// # Panics
-    /// When something differs and stays different.
-    pub fn assert_same_in(&self, pid: i32, when: &str) {
-        let start = std::time::Instant::now();
-        while start.elapsed() < SETTLES_WITHIN {
-            if Self::now(pid) == *self {
-                return;
-            }
-        }
-        self.assert_same(&Self::of(pid), when);
     }
 
     /// Asserts that nothing differs, and shows what does.
@@ -375,14 +342,16 @@ fn signals(pid: i32, facts: &mut BTreeMap<String, String>) {
         for field in SAME_IN_STATUS {
             facts.insert(format!("thread {tid} {field}"), status.field(field).to_owned());
         }
-        // an interval timer ticks on while its process sleeps, and its signal waits
-        let pending = status.hexadecimal("ShdPnd") & !(1 << (libc::SIGALRM - 1));
-        facts.insert(format!("thread {tid} ShdPnd"), format!("{pending:x}"));
+        // an interval timer ticks on while its process sleeps: its signal waits, or is blocked since its handler runs
+        for field in ["ShdPnd", "SigBlk"] {
+            let others = status.hexadecimal(field) & !(1 << (libc::SIGALRM - 1));
+            facts.insert(format!("thread {tid} {field}"), format!("{others:x}"));
+        }
     }
 }
 
 /// Fields of a thread's status that must be the same again.
-const SAME_IN_STATUS: [&str; 21] = [
+const SAME_IN_STATUS: [&str; 20] = [
     "Name",
     "Umask",
     "Uid",
@@ -392,7 +361,6 @@ const SAME_IN_STATUS: [&str; 21] = [
     "FDSize",
     "Threads",
     "SigPnd",
-    "SigBlk",
     "SigIgn",
     "SigCgt",
     "CapInh",

@@ -18,7 +18,7 @@ fn a_process_that_may_have_no_memory_that_is_writable_and_executable_sleeps_and_
         daemon.client().restore(target.pid()).expect_status(0);
         target.assert_intact();
     }
-    before.assert_same_in(target.pid(), "after three cycles");
+    before.assert_same(&Snapshot::of(target.pid()), "after three cycles");
 }
 
 #[test]

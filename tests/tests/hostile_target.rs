@@ -70,7 +70,7 @@ fn names_that_look_like_lines_of_the_list_of_mappings_mislead_nobody() {
         daemon.client().restore(target.pid()).expect_status(0);
         target.assert_intact();
     }
-    before.assert_same_in(target.pid(), "afterwards");
+    before.assert_same(&Snapshot::of(target.pid()), "afterwards");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_refused_checkpoint_leaves_no_difference() {
     let target = Target::start(&cast().target, "sample-state", &["filtered"]);
     let before = Snapshot::of(target.pid());
     daemon.client().checkpoint(target.pid()).expect_status(3);
-    before.assert_same_in(target.pid(), "after a refusal");
+    before.assert_same(&Snapshot::of(target.pid()), "after a refusal");
 }
 
 #[test]

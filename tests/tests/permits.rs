@@ -43,7 +43,7 @@ fn a_process_that_is_not_dumpable_sleeps_if_the_rule_permits_it_and_stays_so() {
     assert!(is_protected(&target), "asleep");
     daemon.client().restore(target.pid()).expect_status(0);
     assert!(is_protected(&target), "awake");
-    before.assert_same_in(target.pid(), "after a sleep");
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after a sleep");
     target.assert_intact();
     // by a successor too
     daemon.put_to_sleep(&target);
@@ -80,7 +80,7 @@ fn a_process_with_a_filter_sleeps_if_the_rule_permits_it() {
     for _ in 0..3 {
         sleeps_and_wakes(&daemon, &mut target);
     }
-    before.assert_same_in(target.pid(), "after three sleeps");
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after three sleeps");
     daemon.assert_no_worker_died();
 }
 
@@ -100,7 +100,7 @@ fn a_filter_that_forbids_what_memcr_needs_is_found_before_anything_is_done() {
                 outcome.expect_words(&["answers it with: ", "not permitted"]);
             }
             target.wait_until_awake();
-            before.assert_same_in(target.pid(), call);
+            before.assert_same(&procfs::Snapshot::of(target.pid()), call);
             // a trap for memcr was none for the program, whose handler is still there
             let own = if answer == "trap" { "1" } else { "0" };
             assert_eq!(value(&target.ask("trap"), "traps"), own, "{answer}:{call}");

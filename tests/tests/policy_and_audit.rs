@@ -44,7 +44,7 @@ fn a_denied_client_gets_nothing_and_is_on_record() {
     assert_eq!((&list["outcome"], &list["code"]), (&"denied".into(), &"denied".into()));
     // it has a process, which the launcher can look up
     assert!(list["client"]["groups"].is_array() && list["client"]["executable"].is_string(), "{list}");
-    before.assert_same_in(target.pid(), "after denials");
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after denials");
     target.assert_intact();
 }
 

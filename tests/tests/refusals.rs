@@ -123,7 +123,7 @@ fn a_program_for_a_narrower_processor_is_refused_and_runs_on() {
     let before = procfs::Snapshot::of(target.pid());
     assert_refused(&daemon, &cast().client, target.pid(), &["word size"]);
     target.wait_until_awake();
-    before.assert_same_in(target.pid(), "after a refusal");
+    before.assert_same(&procfs::Snapshot::of(target.pid()), "after a refusal");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn assert_refused(daemon: &Daemon, target: &mut Target, words: &[&str]) {
     let before = Snapshot::of(target.pid());
     daemon.client().checkpoint(target.pid()).expect_status(3).expect_words(words);
     target.assert_intact();
-    before.assert_same_in(target.pid(), "after a refusal");
+    before.assert_same(&Snapshot::of(target.pid()), "after a refusal");
     daemon.wait_until_no_image();
 }
 
@@ -134,7 +134,7 @@ fn a_process_that_may_open_no_more_files_is_refused_whatever_it_is_that_it_lacks
                 refusals += 1;
             }
             target.assert_intact();
-            before.assert_same_in(target.pid(), "after it lacked room for files");
+            before.assert_same(&Snapshot::of(target.pid()), "after it lacked room for files");
             assert_empty(&directory);
         }
         assert!((1..10).contains(&refusals), "{refusals} refusals: this shows nothing");
@@ -202,7 +202,7 @@ impl Scene {
     #[track_caller]
     fn assert_as_before(&mut self, when: &str) {
         self.target.assert_intact();
-        self.before.assert_same_in(self.target.pid(), when);
+        self.before.assert_same(&Snapshot::of(self.target.pid()), when);
         assert_empty(&self.directory);
     }
 }
@@ -256,7 +256,7 @@ fn strangers_who_connect_to_an_abstract_name_first_are_turned_away_too() {
     assert_eq!(intruder.expect("somebody was there").fact("connected"), "100");
     daemon.client().restore(target.pid()).expect_status(0);
     target.assert_intact();
-    before.assert_same_in(target.pid(), "after strangers have connected");
+    before.assert_same(&Snapshot::of(target.pid()), "after strangers have connected");
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn the_group_is_given_to_no_file_that_somebody_has_put_in_the_place_of_the_socke
         let metadata = std::fs::metadata(&secret).expect("it is there");
         assert_eq!((metadata.gid(), metadata.mode() & 0o7777), (cast().target.gid, 0o644));
         target.assert_intact();
-        before.assert_same_in(target.pid(), "after its socket was replaced");
+        before.assert_same(&Snapshot::of(target.pid()), "after its socket was replaced");
         assert_empty(&directory);
     }
 }

@@ -26,7 +26,7 @@ fn assert_sleeps_unchanged(daemon: &Daemon, target: &mut Target) {
         daemon.client().restore(target.pid()).expect_status(0);
         target.assert_intact();
     }
-    before.assert_same_in(target.pid(), "after three cycles");
+    before.assert_same(&Snapshot::of(target.pid()), "after three cycles");
 }
 
 fn sample() -> Target {
@@ -89,7 +89,7 @@ fn the_socket_is_there_for_a_moment_and_everybodys_or_that_of_the_group() {
     assert_eq!(found, (0o666, user, own));
     let with_group = daemon_with(&directory).arguments(&["-G", &group.to_string()]);
     assert_eq!(socket_of(with_group, &directory, &mut target), (0o660, user, group));
-    before.assert_same_in(target.pid(), "after two sleeps");
+    before.assert_same(&Snapshot::of(target.pid()), "after two sleeps");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn with_a_group_its_members_sleep_and_others_are_refused_unharmed() {
     let refused = daemon.client().checkpoint(other.pid()).expect_status(3);
     refused.expect_words(&[&format!("group {group} (-G)"), "-S", "its user must be in that group"]);
     other.assert_intact();
-    before.assert_same_in(other.pid(), "after a refusal");
+    before.assert_same(&Snapshot::of(other.pid()), "after a refusal");
     assert_empty(&directory);
 }
 
@@ -172,7 +172,7 @@ fn without_pidfd_getfd_a_process_in_another_network_needs_a_directory_and_the_re
     let refused = daemon.client().checkpoint(target.pid()).expect_status(3);
     refused.expect_words(&["another network namespace", "-S DIR"]);
     target.assert_intact();
-    before.assert_same_in(target.pid(), "after a refusal");
+    before.assert_same(&Snapshot::of(target.pid()), "after a refusal");
     let directory = sockets::directory_of(&cast().target, &scratch);
     let with_directory = daemon_with(&directory).without_pidfd_getfd().start();
     assert_sleeps_unchanged(&with_directory, &mut target);

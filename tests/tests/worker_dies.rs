@@ -77,7 +77,7 @@ fn killed_at_every_call(daemon: &Daemon, target: &mut Target, directory: Option<
         println!("{when}");
         target.wait_until_awake();
         target.assert_intact();
-        before.assert_same_in(target.pid(), &when);
+        before.assert_same(&Snapshot::of(target.pid()), &when);
         daemon.wait_until_no_image();
         directory.into_iter().for_each(assert_empty);
         if died_at.is_none() {

@@ -264,7 +264,7 @@ pub fn assert_no_difference(daemon: &Daemon, target: &mut Target, cycles: u32) {
         daemon.client().restore(target.pid()).expect_status(0);
         // a thread that has entered its call again is traced until its worker ends
         wait::until("its worker has ended", || daemon.workers().is_empty());
-        before.assert_same_in(target.pid(), &format!("after cycle {cycle}"));
+        before.assert_same(&Snapshot::of(target.pid()), &format!("after cycle {cycle}"));
         if cycle % 25 == 0 {
             target.assert_intact();
         }
