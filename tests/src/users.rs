@@ -83,8 +83,8 @@ pub fn required<'a>(path: &'a str, package: &str) -> &'a Path {
 }
 
 impl User {
-    /// A command that runs as this user with its groups, an empty environment and no input; its
-    /// process keeps its number, since setpriv executes the program in its own place.
+    /// A command that runs as this user with its groups, an empty environment, no input and no signal
+    /// ignored; its process keeps its number, since setpriv executes the program in its own place.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.command_with(&["--init-groups"], program)
     }
@@ -96,6 +96,7 @@ impl User {
         command.args(setpriv).arg("--").arg(program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
         command.env("LANG", "C.UTF-8").current_dir("/").stdin(Stdio::null());
+        crate::sys::begin_with_default_signals(&mut command);
         command
     }
 }

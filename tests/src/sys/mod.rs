@@ -26,8 +26,9 @@ pub use process::{
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
 pub use signals::{
-    block_signal, count_signal, counted, end_calls_by_signal, ignore_signal, is_pending, queue_to_self,
-    send_any, start_interval_timer, take_queued, unblock_signal, use_alternate_stack,
+    begin_with_default_signals, block_signal, count_signal, counted, end_calls_by_signal, ignore_signal,
+    is_pending, queue_to_self, send_any, start_interval_timer, take_queued, unblock_signal,
+    use_alternate_stack,
 };
 pub use starved::Starved;
 pub use waits::{WAITS, Wait};

@@ -123,3 +123,18 @@ pub fn send_any(pid: i32, signal: i32) {
     // SAFETY: takes numbers only.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "kill {pid} with {signal}");
 }
+
+/// Has a command begin with the dispositions of a login: shells have what they start in the background ignore some
+/// signals, which is inherited.
+pub fn begin_with_default_signals(command: &mut std::process::Command) {
+    let reset = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2]
+        {
+            // SAFETY: signal(2) may be called between fork and exec, and no handler is installed.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: it makes system calls only.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, reset) };
+}
