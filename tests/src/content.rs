@@ -3,10 +3,24 @@
 /// Bytes of one kind in a row. A multiple of every page size.
 pub const CHUNK: usize = 64 * 1024;
 
-/// Fills `memory` from `seed`: of eight chunks one is zero, three are text, four are random.
+/// What memory is filled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Of eight chunks one is zero, three are text, four are random.
+    Mixed,
+    /// In each 4 KiB one number again and again: it compresses to nearly nothing, at once.
+    Plain,
+}
+
+/// Fills `memory` from `seed`, with [`Kind::Mixed`].
 pub fn fill(memory: &mut [u8], seed: u64) {
+    fill_with(Kind::Mixed, memory, seed);
+}
+
+/// Fills `memory` from `seed`.
+pub fn fill_with(kind: Kind, memory: &mut [u8], seed: u64) {
     for (index, chunk) in memory.chunks_mut(CHUNK).enumerate() {
-        fill_chunk(chunk, seed, index);
+        fill_chunk(kind, chunk, seed, index);
     }
 }
 
@@ -15,12 +29,20 @@ pub fn fill(memory: &mut [u8], seed: u64) {
 /// # Errors
 /// The offset of the first byte that differs, and how many do.
 pub fn check(memory: &[u8], seed: u64) -> Result<(), (usize, usize)> {
+    check_with(Kind::Mixed, memory, seed)
+}
+
+/// Where `memory` first differs from what [`fill_with`] put there, and in how many bytes.
+///
+/// # Errors
+/// The offset of the first byte that differs, and how many do.
+pub fn check_with(kind: Kind, memory: &[u8], seed: u64) -> Result<(), (usize, usize)> {
     let mut expected = vec![0; CHUNK];
     let mut first = None;
     let mut count = 0;
     for (index, chunk) in memory.chunks(CHUNK).enumerate() {
         let expected = &mut expected[..chunk.len()];
-        fill_chunk(expected, seed, index);
+        fill_chunk(kind, expected, seed, index);
         if chunk != expected {
             let differing = chunk.iter().zip(expected.iter()).enumerate().filter(|(_, (a, b))| a != b);
             for (offset, _) in differing {
@@ -67,12 +89,22 @@ impl Sequence {
     }
 }
 
-fn fill_chunk(chunk: &mut [u8], seed: u64, index: usize) {
+fn fill_chunk(kind: Kind, chunk: &mut [u8], seed: u64, index: usize) {
     let mut numbers = Sequence::new(seed ^ (index as u64).wrapping_mul(0xd1b5_4a32_d192_ed03));
-    match index % 8 {
-        0 => chunk.fill(0),
-        1..=3 => fill_with_text(chunk, &mut numbers),
-        _ => fill_with_numbers(chunk, &mut numbers),
+    match (kind, index % 8) {
+        (Kind::Plain, _) => fill_with_one_number_each(chunk, &mut numbers),
+        (Kind::Mixed, 0) => chunk.fill(0),
+        (Kind::Mixed, 1..=3) => fill_with_text(chunk, &mut numbers),
+        (Kind::Mixed, _) => fill_with_numbers(chunk, &mut numbers),
+    }
+}
+
+fn fill_with_one_number_each(chunk: &mut [u8], numbers: &mut Sequence) {
+    for piece in chunk.chunks_mut(4096) {
+        let bytes = numbers.next_number().to_le_bytes();
+        for word in piece.chunks_mut(8) {
+            word.copy_from_slice(&bytes[..word.len()]);
+        }
     }
 }
 
@@ -118,13 +150,15 @@ mod tests {
 
     #[test]
     fn one_changed_byte_is_found_and_changes_the_hash() {
-        let mut memory = vec![0; 9 * CHUNK + 100];
-        fill(&mut memory, 7);
-        assert_eq!(check(&memory, 7), Ok(()));
-        assert!(check(&memory, 8).is_err());
-        let before = hash(&memory);
-        memory[5 * CHUNK + 3] ^= 1;
-        assert_eq!(check(&memory, 7), Err((5 * CHUNK + 3, 1)));
-        assert_ne!(hash(&memory), before);
+        for kind in [Kind::Mixed, Kind::Plain] {
+            let mut memory = vec![0; 9 * CHUNK + 100];
+            fill_with(kind, &mut memory, 7);
+            assert_eq!(check_with(kind, &memory, 7), Ok(()));
+            assert!(check_with(kind, &memory, 8).is_err());
+            let before = hash(&memory);
+            memory[5 * CHUNK + 3] ^= 1;
+            assert_eq!(check_with(kind, &memory, 7), Err((5 * CHUNK + 3, 1)));
+            assert_ne!(hash(&memory), before);
+        }
     }
 }

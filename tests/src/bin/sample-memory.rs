@@ -1,15 +1,16 @@
-//! A target with known memory: `sample-memory [MIB [SEED [THREADS]]]`.
+//! A target with known memory: `sample-memory [MIB [SEED [THREADS [plain]]]]`.
 //!
-//! It fills MIB MiB from SEED, says `ready`, and then does what it is told by lines: `check`
+//! It fills MIB MiB from SEED, with what compresses well if it is to be plain, says `ready`, and then does what it is told by lines: `check`
 //! compares all of it with what the seed gives, `refill SEED` fills it anew.
 
-use memcr_tests::content;
+use memcr_tests::content::{self, Kind};
 use std::io::BufRead;
 
 fn main() {
     let mut words = std::env::args_os().skip(1).map(|word| word.into_string().expect("UTF-8"));
     let mut number = |default: u64| words.next().map_or(default, |word| word.parse().expect("a number"));
     let (mib, mut seed, threads) = (number(16), number(1), number(0));
+    let kind = if words.next().is_some_and(|word| word == "plain") { Kind::Plain } else { Kind::Mixed };
     for _ in 0..threads {
         std::thread::spawn(|| {
             loop {
@@ -18,18 +19,18 @@ fn main() {
         });
     }
     let mut memory = vec![0; mib as usize * 1024 * 1024];
-    content::fill(&mut memory, seed);
+    content::fill_with(kind, &mut memory, seed);
     let (pid, hash, address) = (std::process::id(), content::hash(&memory), memory.as_ptr() as usize);
     println!("ready pid={pid} seed={seed} hash={hash:016x} address={address:#x}");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.split_once(' ').unwrap_or((&line, "")) {
-            ("check", _) => match content::check(&memory, seed) {
+            ("check", _) => match content::check_with(kind, &memory, seed) {
                 Ok(()) => println!("intact hash={:016x}", content::hash(&memory)),
                 Err((offset, count)) => println!("differs first={offset:#x} bytes={count}"),
             },
             ("refill", number) => {
                 seed = number.parse().expect("a number");
-                content::fill(&mut memory, seed);
+                content::fill_with(kind, &mut memory, seed);
                 println!("refilled hash={:016x}", content::hash(&memory));
             }
             // reads one byte of each chunk as it is, so that nothing but what was there can be seen
