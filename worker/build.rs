@@ -56,6 +56,8 @@ fn link(parasite: &Path, target_directory: &Path) -> Result<PathBuf, Box<dyn Err
     for variable in flags.into_iter().chain(["RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER"]) {
         cargo.env_remove(variable);
     }
+    // a build system may keep the standard library elsewhere
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", places_of_libraries().join("\x1f"));
     // where the standard library is built too, of that no more than is needed
     if env::var_os("CARGO_UNSTABLE_BUILD_STD").is_some() {
         cargo.env("CARGO_UNSTABLE_BUILD_STD", "core");
@@ -70,6 +72,21 @@ fn link(parasite: &Path, target_directory: &Path) -> Result<PathBuf, Box<dyn Err
         return Err(format!("building the parasite: cargo ended with {status}").into());
     }
     Ok(target_directory.join(target).join("release/memcr-parasite"))
+}
+
+/// Of the flags that everything here is compiled with, those that say where libraries are.
+fn places_of_libraries() -> Vec<String> {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let mut words = flags.split('\x1f');
+    let mut places = Vec::new();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("-L") {
+            Some("") => places.extend(words.next().map(|place| format!("-L{place}"))),
+            Some(_) => places.push(word.to_owned()),
+            None => {}
+        }
+    }
+    places
 }
 
 /// The flat bytes, if nothing in the linked file depends on where it is loaded or what it is linked to.

@@ -178,6 +178,18 @@ fn registers_instructions_and_names_of_architectures_are_in_arch_modules_only() 
 }
 
 #[test]
+fn no_package_is_compiled_otherwise_for_an_architecture_outside_of_arch_modules() {
+    let lines = lines_of(&["broker", "worker", "parasite", "protocol", "policy", "client", "tests"], 200);
+    let found: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.words().map(move |word| (line, word)))
+        .filter(|(_, word)| *word == "target_arch")
+        .collect();
+    // the words that these tests look for
+    assert_only(&found, &[("tests/tests/workspace.rs", "target_arch")]);
+}
+
+#[test]
 fn system_calls_named_outside_of_arch_modules_are_on_every_architecture() {
     let lines = portable_lines();
     let used = lines.iter().flat_map(|line| line.words().map(move |word| (line, word)));

@@ -35,6 +35,10 @@ SYSTEMD_SERVICE:${PN} = "memcr.socket memcr.service"
 SYSTEMD_AUTO_ENABLE = "disable"
 
 do_install:append() {
+    # the class puts libraries where only rustc looks for them
+    install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/libmemcrclient.so ${D}${libdir}/libmemcrclient.so
+    rm -rf ${D}${rustlibdir}
+    install -D -m 0644 ${S}/client/include/memcrclient.h ${D}${includedir}/memcrclient.h
     install -D -m 0644 ${S}/doc/deploy/systemd/memcr.service ${D}${systemd_system_unitdir}/memcr.service
     install -D -m 0644 ${S}/doc/deploy/systemd/memcr.socket ${D}${systemd_system_unitdir}/memcr.socket
     install -D -m 0644 ${S}/doc/deploy/systemd/memcr.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/memcr.conf

@@ -141,6 +141,9 @@ pub(crate) fn is_in_streaming_mode(tid: Pid) -> bool {
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
 
+/// Whether registers tell a thread on its way out of a system call from one that rt_sigreturn has put there.
+pub(crate) const TELLS_ENDED_CALL: bool = false;
+
 /// NT_ARM_TLS.
 const THREAD_POINTER: usize = 0x401;
 

@@ -41,6 +41,9 @@ pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
 
+/// Whether registers tell a thread on its way out of a system call from one that rt_sigreturn has put there.
+pub(crate) const TELLS_ENDED_CALL: bool = true;
+
 /// What the thread pointer of a stopped thread points to: the C library's own data of it.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(crate) fn thread_pointer(_tid: Pid, registers: &Registers) -> Option<u64> {

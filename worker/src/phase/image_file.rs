@@ -35,6 +35,8 @@ pub(super) fn create(directory: BorrowedFd<'_>, pid: Pid, launcher: &Launcher) -
 
 fn create_new(directory: BorrowedFd<'_>, name: &str) -> std::result::Result<File, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // on 32 bits a file without it ends at 2 GiB
+    let flags = flags | OFlag::O_LARGEFILE;
     openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
 }
 

@@ -175,6 +175,8 @@ fn whole_set(tid: Pid, kinds: &[usize]) -> Result<(usize, Vec<u8>), Errno> {
     let mut error = Errno::EINVAL;
     for &kind in kinds {
         match register_set(tid, kind, VECTOR_LIMIT) {
+            // the kernel cuts it off there without a word
+            Ok(bytes) if bytes.len() == VECTOR_LIMIT => return Err(Errno::E2BIG),
             Ok(bytes) if arch::is_whole_vector_state(kind, &bytes) => return Ok((kind, bytes)),
             Ok(_) => {}
             Err(cause) => error = cause,

@@ -3,7 +3,7 @@
 mod calls;
 mod home;
 
-use crate::arch::Registers;
+use crate::arch::{self, Registers};
 use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
@@ -49,6 +49,8 @@ pub(crate) struct Tracees {
     threads: BTreeMap<Pid, Thread>,
     /// Seized, but not stopped yet.
     running: BTreeSet<Pid>,
+    /// Seen to wait in the kernel once seized, with no signal since then.
+    waiting: BTreeSet<Pid>,
     signals: SignalFd,
     memory: Memory,
     /// Whether job control has stopped it, by the last that was heard.
@@ -87,9 +89,9 @@ impl Tracees {
     }
 
     fn seize_with(pid: Pid, directory: &ProcDirectory, deadline: Instant, memory: Memory) -> Result<Self> {
-        let (threads, running) = (BTreeMap::new(), BTreeSet::new());
-        let mut tracees =
-            Self { pid, threads, running, signals: child_signals()?, memory, is_stopped: false };
+        let (threads, running, waiting) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let signals = child_signals()?;
+        let mut tracees = Self { pid, threads, running, waiting, signals, memory, is_stopped: false };
         match tracees.seize_all(directory, deadline) {
             Ok(()) => Ok(tracees),
             Err(error) => {
@@ -134,7 +136,7 @@ impl Tracees {
     /// The number may be another's by now, and ptrace knows numbers only. Seizing stops nobody: whoever it was is looked
     /// at before it is stopped, by the directory of the target, which no other process has. A stranger is let go by the end of
     /// this process, and notices nothing.
-    fn seize_thread(&self, tid: Pid, directory: &ProcDirectory) -> Result<bool> {
+    fn seize_thread(&mut self, tid: Pid, directory: &ProcDirectory) -> Result<bool> {
         let seized = ptrace::seize(tid, ptrace::TRACE_SYSGOOD);
         if seized.is_ok() && directory.thread(tid).is_err() {
             // unless it is nobody's: another thread has executed a program
@@ -144,6 +146,10 @@ impl Tracees {
             } else {
                 Ok(false)
             };
+        }
+        // from now on it can't run a handler without telling us
+        if !arch::TELLS_ENDED_CALL && seized.is_ok() && is_waiting(tid, directory) {
+            self.waiting.insert(tid);
         }
         match seized.and_then(|()| ptrace::interrupt(tid)) {
             Ok(()) => Ok(true),
@@ -192,7 +198,10 @@ impl Tracees {
                     self.note_thread(tid)?;
                 }
                 // it must have its signal first
-                Some((tid, Stop::Signal(signal))) => go_on_and_stop(tid, signal)?,
+                Some((tid, Stop::Signal(signal))) => {
+                    self.waiting.remove(&tid);
+                    go_on_and_stop(tid, signal)?;
+                }
                 Some((tid, Stop::SystemCall)) => go_on_and_stop(tid, 0)?,
                 Some((_, Stop::Exited)) => {}
                 None if self.wait_for_child(Some(deadline))? => {}
@@ -373,6 +382,12 @@ impl Tracees {
     fn refused(&self, reason: impl Into<String>) -> Error {
         Error::Refused { pid: self.pid.as_raw(), reason: reason.into() }
     }
+}
+
+/// Whether a thread waits in a system call that a signal would end.
+fn is_waiting(tid: Pid, directory: &ProcDirectory) -> bool {
+    let status = directory.thread(tid).and_then(|thread| Status::read(&thread));
+    status.is_ok_and(|status| status.state == 'S')
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

@@ -23,7 +23,12 @@ pub(super) enum Entered {
 impl Tracees {
     /// Calls that return EINTR though no signal came were interrupted by us: they are repeated
     /// (kernel fact 34).
+    ///
+    /// Where registers don't tell, such a thread may as well have come out of a signal handler just now, to the end of a call that the
+    /// signal did interrupt; what its call would be repeated with is anything then. So that is done only for one that was seen to
+    /// wait, or that has no handlers.
     pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
+        let waiting = &self.waiting;
         for (&tid, thread) in &mut self.threads {
             match look_at_code(tid, &mut thread.registers) {
                 // its code is in the image
@@ -31,10 +36,12 @@ impl Tracees {
                 looked => looked.map_err(Error::system("reading what comes next in thread", tid))?,
             }
             // not close(2), which has closed its descriptor all the same
-            if thread.registers.was_interrupted()
-                && thread.registers.entered_call().0 != libc::SYS_close
-                && Status::read(&directory.thread(tid)?)?.deliverable_signals == 0
-            {
+            if thread.registers.was_interrupted() && thread.registers.entered_call().0 != libc::SYS_close {
+                let status = Status::read(&directory.thread(tid)?)?;
+                let waited = arch::TELLS_ENDED_CALL || waiting.contains(&tid) || status.caught_signals == 0;
+                if status.deliverable_signals != 0 || !waited {
+                    continue;
+                }
                 let argument = match thread.registers.argument_before() {
                     Some(argument) => argument,
                     None => ptrace::first_argument(tid)
