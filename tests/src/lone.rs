@@ -7,12 +7,16 @@ use crate::target::{Target, value};
 use crate::users::cast;
 use crate::{procfs, wait};
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn waiter(way: &str, milliseconds: &str) -> Target {
     let target = Target::start(&cast().target, "sample-waiter", &[way, milliseconds]);
-    wait::until("it waits", || procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'S'));
+    wait_until_it_waits(&target);
     target
+}
+
+fn wait_until_it_waits(target: &Target) {
+    wait::until("it waits", || procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'S'));
 }
 
 /// Puts it to sleep and wakes it; while it sleeps, `asleep` is done.
@@ -22,19 +26,25 @@ fn sleep_once(daemon: &Daemon, target: &Target, asleep: impl FnOnce()) {
     daemon.client().restore(target.pid()).expect_status(0);
 }
 
-/// No wait ends early, fails, or notices anything.
+/// No wait ends early, fails, or notices anything; and where the kernel keeps the rest of its limit, none begins anew.
 ///
 /// # Panics
 /// When one does.
 pub fn assert_waits_end_in_time(daemon: &Daemon) {
+    const LIMIT: Duration = Duration::from_millis(2500);
     for way in LONE_WAITS.iter().filter(|way| way.has_limit) {
-        let target = waiter(way.name, "1500");
-        for _ in 0..3 {
-            sleep_once(daemon, &target, || {});
+        let target = waiter(way.name, &LIMIT.as_millis().to_string());
+        for _ in 0..2 {
+            wait::let_pass(LIMIT * 2 / 5);
+            let mut asleep = Instant::now();
+            sleep_once(daemon, &target, || asleep = Instant::now());
             let said = target.line();
             assert!(said.starts_with("over "), "{}: {said}", way.name);
-            let took: u64 = value(&said, "took").parse().expect("a number");
-            assert!(took >= 1500, "{}: {said}", way.name);
+            let took = Duration::from_millis(value(&said, "took").parse().expect("a number"));
+            assert!(took >= LIMIT, "{}: {said}", way.name);
+            // one that had begun anew would take all of its limit from here on
+            let since = asleep.elapsed();
+            assert!(!way.keeps_limit || since < LIMIT, "{}: {said}, asleep {since:?} ago", way.name);
         }
     }
 }
@@ -62,12 +72,13 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
     }
 }
 
-/// One that job control has stopped stays so, and goes on in its wait when it is continued.
+/// One that job control has stopped stays so, and goes on in its wait when it is continued; a signal with a handler ends that,
+/// whether it came before or comes after.
 ///
 /// # Panics
 /// When it doesn't.
 pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
-    for way in ["read", "poll", "epoll_wait"] {
+    for (way, signal_is_first) in [("read", false), ("poll", true), ("epoll_wait", false), ("read", true)] {
         let target = waiter(way, "600000");
         let is_stopped = || {
             procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
@@ -78,12 +89,18 @@ pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
         sleep_once(daemon, &target, || {});
         wait::until("it is stopped again", is_stopped);
         wait::holds_for("it stays stopped", Duration::from_millis(200), is_stopped);
+        if signal_is_first {
+            target.signal(Signal::SIGUSR1);
+        }
         target.signal(Signal::SIGCONT);
         wait::until("it goes on", || !is_stopped());
-        // some calls never survive a stop; either way a signal ends the next
-        let _ = target.line_within(Duration::from_millis(200));
-        target.signal(Signal::SIGUSR1);
-        assert!(target.line().starts_with("interrupted "), "{way}");
+        if !signal_is_first {
+            // some calls never survive a stop; either way a signal ends the next
+            let _ = target.line_within(Duration::from_millis(200));
+            wait_until_it_waits(&target);
+            target.signal(Signal::SIGUSR1);
+        }
+        assert!(target.line().starts_with("interrupted "), "{way}, signal first: {signal_is_first}");
     }
 }
 

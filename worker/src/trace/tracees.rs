@@ -279,14 +279,16 @@ impl Tracees {
     }
 
     /// Lets all threads go on, with all of their memory. Those that have entered their calls again are let go by the end of this
-    /// process: to be detached at the entry would interrupt them once more.
+    /// process: to be detached at the entry would interrupt them once more. That is just right where job control has stopped the
+    /// process: they stop again in their calls, as the kernel does it, which knows of these calls then.
     pub(crate) fn release(mut self) {
         let threads = std::mem::take(&mut self.threads);
         let mut entered = Vec::new();
         let mut others = Vec::new();
         for (tid, thread) in threads {
-            let is_to_enter = thread.anew == Anew::Call && !self.is_stopped;
+            let is_to_enter = thread.anew == Anew::Call;
             match is_to_enter.then(|| self.enter_call(tid, &thread.registers)) {
+                Some(Ok(Entered::Call)) if self.is_stopped => others.push((tid, 0)),
                 Some(Ok(Entered::Call)) => entered.push(tid),
                 Some(Ok(Entered::Not(signal))) => others.push((tid, signal)),
                 // one that can't begin its call is let go before it
