@@ -5,7 +5,7 @@ use crate::daemon::{Daemon, send};
 use crate::sys::LONE_WAITS;
 use crate::target::{Target, value};
 use crate::users::cast;
-use crate::{procfs, wait};
+use crate::{binaries, procfs, wait};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
@@ -102,6 +102,13 @@ pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
         }
         assert!(target.line().starts_with("interrupted "), "{way}, signal first: {signal_is_first}");
     }
+}
+
+/// A process whose thread has its area of restartable sequences far from where C libraries have it, and memory of this many MiB.
+pub fn with_sequences(mib: &str) -> Target {
+    let mut command = cast().target.command(binaries::path("sample-memory"));
+    command.args([mib, "7", "0", "rseq"]).env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+    Target::start_command(command)
 }
 
 /// Kills the worker at random moments of a checkpoint that takes about `milliseconds`; the target runs on each time.

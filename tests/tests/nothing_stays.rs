@@ -5,7 +5,7 @@ use memcr_tests::guest::assert_no_difference;
 use memcr_tests::procfs::{self, Snapshot};
 use memcr_tests::target::{Target, value};
 use memcr_tests::users::cast;
-use memcr_tests::wait;
+use memcr_tests::{lone, wait};
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -77,6 +77,18 @@ fn calls_that_wait_for_a_time_neither_fail_nor_end_early_nor_take_longer() {
     let longest: u64 = value(&target.ask("check"), "longest").parse().expect("a number");
     let bound = 2 * 500 + slept.as_millis() as u64 + 1000;
     assert!(longest < bound, "a wait of 500 ms took {longest} ms, the longest sleep was {slept:?}");
+}
+
+#[test]
+fn an_area_of_restartable_sequences_stays_registered_and_where_it_is() {
+    let daemon = Daemon::start();
+    let mut target = lone::with_sequences("8");
+    for _ in 0..3 {
+        daemon.put_to_sleep(&target);
+        daemon.client().restore(target.pid()).expect_status(0);
+        target.assert_intact();
+    }
+    daemon.assert_no_worker_died();
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(crate) fn features() -> Vec<Feature> {
         feature(
             "rseq-configuration",
             attempts::rseq_configuration(),
-            "memory around the thread pointer stays resident, where C libraries have the area",
+            "memory around the thread pointer stays resident, where C libraries have the area; a process that has it elsewhere is refused",
         ),
         feature(
             "pidfd-getfd",

@@ -32,7 +32,8 @@ pub(crate) fn end_of(programs: &[BpfProgram], attempt: &Attempt) -> End {
 
 fn make(programs: &[BpfProgram], attempt: &Attempt) -> ! {
     let no_dump = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let [a, b, c, d, e, f] = attempt.arguments;
+    // a register each
+    let [a, b, c, d, e, f] = attempt.arguments.map(|argument| argument as usize);
     let number: libc::c_long = attempt.number.try_into().expect("numbers of calls are small");
     // SAFETY: what the call may do it does to this process, which is about to end anyhow
     unsafe {

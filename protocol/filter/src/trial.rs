@@ -123,7 +123,7 @@ impl Filter {
         let flip = |bits: u64| (0..64).map(|bit| 1 << bit).filter(move |bit| bits & bit != 0);
         match condition {
             Condition::Is(..) => flip(u64::from(u32::MAX)).map(|bit| value ^ bit).collect(),
-            Condition::Whole(..) => flip(u64::MAX).map(|bit| value ^ bit).collect(),
+            Condition::Whole(..) => flip(usize::MAX as u64).map(|bit| value ^ bit).collect(),
             Condition::Has(_, bits) | Condition::Lacks(_, bits) => {
                 flip(u64::from(bits)).map(|bit| value ^ bit).collect()
             }

@@ -34,6 +34,24 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
         && (!std::arch::is_aarch64_feature_detected!("sve") || holds_scalable_registers(seed, spins))
 }
 
+/// Spins `spins` rounds right behind the instruction of a system call, with the number of EINTR where that call has its result:
+/// what a thread looks like that comes out of a signal handler. False if that call was made again.
+pub fn is_not_taken_for_interrupted(spins: u64) -> bool {
+    let calls: u64;
+    // SAFETY: getpid(2), which changes nothing; every register that is changed is declared.
+    unsafe {
+        asm!(
+            "mov x3, #0", "svc #0",
+            "2:", "tbz x0, #63, 4f",
+            "3:", "subs x2, x2, #1", "b.ne 2b", "b 5f",
+            "4:", "add x3, x3, #1", "mov x0, #-4", "b 3b",
+            "5:",
+            in("x8") libc::SYS_getpid, out("x0") _, inout("x2") spins.max(1) => _, out("x3") calls,
+        );
+    }
+    calls == 1
+}
+
 fn holds_old_registers(seed: u64, spins: u64) -> bool {
     let mut blocks = [[0_u64; WORDS]; 2];
     blocks[0] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));

@@ -47,3 +47,22 @@ pub fn holds_registers(seed: u64, spins: u64) -> bool {
     (given[0], given[13], found[13]) = (0, 0, 0);
     given == found
 }
+
+/// Spins `spins` rounds right behind the instruction of a system call, with the number of EINTR where that call has its result:
+/// what a thread looks like that comes out of a signal handler. False if that call was made again.
+pub fn is_not_taken_for_interrupted(spins: u64) -> bool {
+    let calls: u32;
+    // SAFETY: getpid(2), which changes nothing; every register that is changed is declared, or put back from the stack.
+    unsafe {
+        asm!(
+            "push {{r7}}", "mov r7, r1", "mov r3, #0", "svc #0",
+            "2:", "cmp r0, #0", "bge 4f",
+            "3:", "subs r2, r2, #1", "bne 2b", "b 5f",
+            "4:", "add r3, r3, #1", "mvn r0, #3", "b 3b",
+            "5:", "pop {{r7}}",
+            in("r1") libc::SYS_getpid, out("r0") _,
+            inout("r2") u32::try_from(spins).unwrap_or(u32::MAX).max(1) => _, out("r3") calls,
+        );
+    }
+    calls == 1
+}

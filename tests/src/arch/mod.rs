@@ -14,7 +14,7 @@ mod here;
 #[path = "x86_64.rs"]
 mod here;
 
-pub use here::{NARROW_PROGRAM, holds_registers};
+pub use here::{NARROW_PROGRAM, holds_registers, is_not_taken_for_interrupted};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;

@@ -84,6 +84,24 @@ fn holds_scalar_registers(seed: u64, spins: u64) -> bool {
     given == found
 }
 
+/// Spins `spins` rounds right behind the instruction of a system call, with the number of EINTR where that call has its result:
+/// what a thread looks like that comes out of a signal handler. False if that call was made again.
+pub fn is_not_taken_for_interrupted(spins: u64) -> bool {
+    let calls: u64;
+    // SAFETY: getpid(2), which changes nothing; every register that is changed is declared.
+    unsafe {
+        asm!(
+            "li a3, 0", "ecall",
+            "2:", "bgez a0, 4f",
+            "3:", "addi a2, a2, -1", "bnez a2, 2b", "j 5f",
+            "4:", "addi a3, a3, 1", "li a0, -4", "j 3b",
+            "5:",
+            in("a7") libc::SYS_getpid, out("a0") _, inout("a2") spins.max(1) => _, out("a3") calls,
+        );
+    }
+    calls == 1
+}
+
 /// Longest vector, in bytes.
 const LONGEST: usize = 512;
 /// Elements in use.

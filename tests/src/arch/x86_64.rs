@@ -74,6 +74,25 @@ pub fn moves_by_registers(turns: u64, spins: u64, length: usize, [from, to]: [u6
     place
 }
 
+/// Spins `spins` rounds right behind the instruction of a system call, with the number of EINTR where that call has its result:
+/// what a thread looks like that comes out of a signal handler. False if that call was made again.
+pub fn is_not_taken_for_interrupted(spins: u64) -> bool {
+    let calls: u64;
+    // SAFETY: getpid(2), which changes nothing; every register that is changed is declared.
+    unsafe {
+        asm!(
+            "xor esi, esi", "syscall",
+            "2:", "test rax, rax", "jns 4f",
+            "3:", "dec rdx", "jnz 2b", "jmp 5f",
+            "4:", "inc rsi", "mov rax, -4", "jmp 3b",
+            "5:",
+            inout("rax") libc::SYS_getpid => _, inout("rdx") spins.max(1) => _, out("rsi") calls,
+            out("rcx") _, out("r11") _,
+        );
+    }
+    calls == 1
+}
+
 /// The sixteen AVX registers and the SSE control word, which is set to another rounding mode.
 fn holds_wide_registers(seed: u64, spins: u64) -> bool {
     let given: [u64; 64] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
@@ -163,6 +182,11 @@ fn holds_red_zone(seed: u64, spins: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_nobody_repeats_is_made_once() {
+        assert!(is_not_taken_for_interrupted(1000));
+    }
 
     #[test]
     fn registers_hold_when_nobody_interferes() {

@@ -18,6 +18,7 @@ fn main() {
     match (name.rsplit('/').next(), words.next().as_deref()) {
         (Some("setpriv"), _) => guest::setpriv(),
         (_, Some("cases")) => guest::run_cases(),
+        (_, Some("units")) => guest::run_units(),
         _ if std::process::id() == 1 => init(),
         _ => {
             eprintln!("guest: the first process of a guest of tests/guests; nothing else can use it");
@@ -26,7 +27,7 @@ fn main() {
     }
 }
 
-/// Makes the machine ready, has the cases run, and switches it off.
+/// Makes the machine ready, has the cases run, or the unit tests if the kernel's command line asks for them, and switches it off.
 fn init() -> ! {
     for (kind, place) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")] {
         std::fs::create_dir_all(place).expect("cannot make a directory");
@@ -35,8 +36,10 @@ fn init() -> ! {
     }
     println!("BOOTED");
     let mut command = Command::new("/proc/self/exe");
-    let child = command.arg("cases").env("PATH", "/usr/bin").env(PROGRAMS, "/programs").spawn();
-    let child = child.expect("cannot start the cases").id();
+    let asked = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let what = if asked.split_whitespace().any(|word| word == "memcr.units") { "units" } else { "cases" };
+    let child = command.arg(what).env("PATH", "/usr/bin").env(PROGRAMS, "/programs").spawn();
+    let child = child.expect("cannot start this program again").id();
     // everybody whose parent has ended is a child of this process
     let passed = loop {
         match wait().expect("there is a child") {

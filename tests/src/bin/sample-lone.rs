@@ -1,6 +1,6 @@
 //! A target with one thread that never waits: `sample-lone [MIB [SEED]]`.
 //!
-//! It keeps known values in all its registers, and known memory. Between two rounds it looks whether
+//! It keeps known values in all its registers, known memory, and spins behind system calls. Between two rounds it looks whether
 //! it is told something: `check` compares all of it.
 
 use memcr_tests::input::Input;
@@ -19,6 +19,7 @@ fn main() {
     let (mut round, mut errors) = (0_u64, 0_u64);
     loop {
         errors += u64::from(!arch::holds_registers(seed.wrapping_add(round), SPINS));
+        errors += u64::from(!arch::is_not_taken_for_interrupted(SPINS));
         round += 1;
         match Input::look() {
             Input::Nothing => continue,

@@ -18,13 +18,14 @@ use std::process::{Command, Stdio};
 /// A case: its name, and what it does.
 type Case = (&'static str, fn());
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     ("the kernel is looked at", the_kernel_is_looked_at),
     ("strict refuses to be less", strict_refuses_to_be_less),
     ("guarded sleeps and wakes", guarded_sleeps_and_wakes),
     ("without the full guard it dies with its worker", without_the_full_guard_it_dies_with_its_worker),
     ("a program of another word size is refused", a_program_of_another_word_size_is_refused),
     ("registers are kept", registers_are_kept),
+    ("restartable sequences are kept", restartable_sequences_are_kept),
     ("a denied client gets nothing", a_denied_client_gets_nothing),
     ("a full disk harms nobody", a_full_disk_harms_nobody),
     ("a sleeper survives its worker", a_sleeper_survives_its_worker),
@@ -163,6 +164,21 @@ fn registers_are_kept() {
             target.assert_intact();
         }
     }
+}
+
+/// The kernel writes to their area whenever the thread goes on. Where it doesn't tell where that is, one that is not where C libraries
+/// have it is found out.
+fn restartable_sequences_are_kept() {
+    let daemon = setup().start();
+    let mut target = lone::with_sequences("4");
+    let report = daemon.client().checkpoint(target.pid());
+    if features()["rseq-configuration"] {
+        report.expect_status(0);
+        daemon.client().restore(target.pid()).expect_status(0);
+    } else {
+        report.expect_status(3).expect_words(&["restartable sequences", "Linux 5.13"]);
+    }
+    target.assert_intact();
 }
 
 fn a_denied_client_gets_nothing() {

@@ -3,7 +3,9 @@
 mod cases;
 mod features;
 mod setpriv;
+mod units;
 mod without_device;
 
 pub use cases::{assert_no_difference, run_cases};
 pub use setpriv::setpriv;
+pub use units::run_units;

@@ -8,6 +8,7 @@ mod lone_waits;
 mod memory;
 mod process;
 mod rings;
+mod sequences;
 mod signals;
 mod starved;
 mod waits;
@@ -25,6 +26,7 @@ pub use process::{
     share_memory_with_a_child, start_vfork_that_lasts, take_call_away, traps_after,
 };
 pub use rings::{set_up_asynchronous_io, set_up_ring};
+pub use sequences::Sequences;
 pub use signals::{
     begin_with_default_signals, block_signal, count_signal, counted, end_calls_by_signal, ignore_signal,
     is_pending, queue_to_self, send_any, start_interval_timer, take_queued, unblock_signal,

@@ -233,12 +233,13 @@ fn tell_decision(broker: &Broker, decision: Result<Grant>, counts: bool) -> Resu
     }
 }
 
-/// What a target has that not every rule permits.
-#[derive(Clone, Copy)]
+/// What a target has that not every rule permits, or not every kernel tells of.
 struct Fitness {
     permits: Permits,
     /// A seccomp filter of its own.
     has_filter: bool,
+    /// The area of restartable sequences of the thread that works for us.
+    area: Option<rseq::Area>,
 }
 
 struct Prepared {
@@ -266,7 +267,7 @@ fn prepare(
     let live = directory.thread(tid)?;
     let mappings = mappings::read(&live.file("smaps")?)?;
     refusals::on_frozen(pid, tid, directory, &mappings)?;
-    let mut fitness = Fitness { permits, has_filter: false };
+    let mut fitness = Fitness { permits, has_filter: false, area: None };
     for tid in tracees.tids() {
         fitness.has_filter |= refusals::seccomp_of_thread(pid, &directory.thread(tid)?, permits.seccomp)?;
     }
@@ -280,7 +281,7 @@ fn prepare(
         reason: "there is no room between its mappings".into(),
     })?;
     let image = image_file::create(request.directory, pid, launcher)?;
-    let keep = keep_restartable_sequence(tracees, tid)?;
+    fitness.area = keep_restartable_sequence(tracees, tid)?;
     if is_in_streaming_mode(tid) {
         return Err(Error::Refused {
             pid: pid.as_raw(),
@@ -293,8 +294,9 @@ fn prepare(
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;
     let mut parasite = Parasite::new(puppet, place);
     let frame = way_home.as_ref().map_or((0, 0), WayHome::range);
-    match inject(&mut parasite, tracees, &live, request, launcher, frame, fitness) {
+    match inject(&mut parasite, tracees, &live, request, launcher, frame, &fitness) {
         Ok(handles) => {
+            let keep = fitness.area.map(|area| area.bytes).into_iter().collect();
             Ok(Prepared { parasite, handles, image, mappings, keep, site, way_home, rss_before, rss_file })
         }
         Err(error) => {
@@ -309,20 +311,36 @@ fn prepare(
 }
 
 /// The thread's rseq area stays resident; a sequence under way begins anew (kernel fact 18).
-fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Vec<Range<u64>>> {
+fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Option<rseq::Area>> {
     let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
     let mut registers = thread.registers;
     let area = rseq::area(tid, &registers).map_err(Error::system("reading the rseq area of thread", tid))?;
-    let Some(area) = area else {
-        return Ok(Vec::new());
-    };
+    let Some(area) = area else { return Ok(None) };
     let address = rseq::abort_address(tid, &area, &registers)
         .map_err(Error::system("reading the rseq area of thread", tid))?;
     if let Some(address) = address {
         registers.set_instruction_pointer(address);
         tracees.change_registers(tid, registers)?;
     }
-    Ok(vec![area.bytes])
+    Ok(Some(area))
+}
+
+/// Where the kernel doesn't tell where that area is, it is looked for where it stays resident. A filter of the target's may not know the
+/// call for that.
+fn find_restartable_sequence(
+    area: Option<&rseq::Area>,
+    puppet: &mut Puppet,
+    tracees: &mut Tracees,
+) -> Result<()> {
+    match area {
+        Some(area) if !area.is_exact && !rseq::is_within(&area.bytes, puppet, tracees)? => Err(Error::Refused {
+            pid: tracees.pid().as_raw(),
+            reason: "its restartable sequences (rseq) are not where C libraries have them, and before Linux 5.13 the kernel \
+                     doesn't tell where"
+                .into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn inject(
@@ -332,7 +350,7 @@ fn inject(
     request: &Request<'_>,
     launcher: &Launcher,
     frame: (u64, u64),
-    fitness: Fitness,
+    fitness: &Fitness,
 ) -> Result<Handles> {
     let pid = tracees.pid();
     let way = &request.plan.settings.way;
@@ -346,6 +364,8 @@ fn inject(
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     if fitness.has_filter {
         rehearse(parasite.puppet(), tracees, request.device.is_some())?;
+    } else {
+        find_restartable_sequence(fitness.area.as_ref(), parasite.puppet(), tracees)?;
     }
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;

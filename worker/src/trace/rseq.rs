@@ -5,8 +5,11 @@
 //! kernel has forgotten.
 
 use crate::arch::{self, Registers};
+use crate::error::Error;
 use crate::sys::memory::read_remote;
-use crate::sys::ptrace;
+use crate::sys::{error_of, ptrace};
+use crate::trace::puppet::Puppet;
+use crate::trace::tracees::Tracees;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ops::Range;
@@ -25,7 +28,7 @@ pub(crate) struct Area {
     /// Memory that it is in.
     pub(crate) bytes: Range<u64>,
     /// Whether that is the area itself.
-    is_exact: bool,
+    pub(crate) is_exact: bool,
 }
 
 /// The area of a stopped thread.
@@ -62,6 +65,28 @@ pub(crate) fn abort_address(tid: Pid, area: &Area, registers: &Registers) -> Res
     let Some([_, start, length, abort]) = read_words(tid, address)? else { return Ok(None) };
     let inside = registers.instruction_pointer().wrapping_sub(start) < length;
     Ok(inside.then_some(abort))
+}
+
+/// Whether the thread that works for us has no area, or has it in this memory: rseq(2) tells what the kernel tells no tracer
+/// (kernel/rseq.c). With another address than the registered one it fails, otherwise than when there is none.
+pub(crate) fn is_within(
+    bytes: &Range<u64>,
+    puppet: &mut Puppet,
+    tracees: &mut Tracees,
+) -> Result<bool, Error> {
+    /// Aligned, and of no program.
+    const NOWHERE: u64 = !(LENGTH - 1);
+    let mut ask = |address| puppet.call(tracees, libc::SYS_rseq, [address, LENGTH, 0, 0, 0, 0]).map(error_of);
+    if ask(NOWHERE)? != Errno::EINVAL {
+        return Ok(true);
+    }
+    // the signature is not the program's: the registered address is told by that
+    for address in (bytes.start.next_multiple_of(LENGTH)..bytes.end).step_by(LENGTH as usize) {
+        if matches!(ask(address)?, Errno::EPERM | Errno::EBUSY) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Words at an address; `None` if there are none.
