@@ -38,13 +38,15 @@ const CASES: [Case; 17] = [
     ("a hundred cycles leave no difference", a_hundred_cycles_leave_no_difference),
 ];
 
-/// Runs all cases, and the one that must fail if the kernel's command line asks for it; ends this process.
+/// Runs all cases, and the one that must fail if the kernel's command line asks for it (`memcr.control`); or those with a word in their
+/// names (`memcr.only=WORD`). Ends this process.
 pub fn run_cases() -> ! {
     let asked = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let only = asked.split_whitespace().find_map(|word| word.strip_prefix("memcr.only=")).unwrap_or_default();
     let control: Case = ("the control, which must fail", || panic!("as it should"));
     let control = asked.split_whitespace().any(|word| word == "memcr.control").then_some(control);
     let mut failed = 0;
-    for (name, case) in CASES.into_iter().chain(control) {
+    for (name, case) in CASES.into_iter().chain(control).filter(|(name, _)| name.contains(only)) {
         let began = std::time::Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(case));
         failed += usize::from(outcome.is_err());

@@ -12,6 +12,9 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
+/// How often a thread is let go that is to enter its call.
+const ATTEMPTS: u32 = 4;
+
 /// Where a thread is stopped that was to enter its call.
 pub(super) enum Entered {
     /// At the entry.
@@ -62,11 +65,10 @@ impl Tracees {
         if !before.may_need_restart_block() {
             return Ok(());
         }
-        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
         self.threads.remove(&tid);
         self.running.insert(tid);
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
-        let is_restart = match self.wait_for(tid, Some(deadline))? {
+        let is_restart = match self.run_to_call(tid, deadline)? {
             Stop::SystemCall => {
                 let call =
                     ptrace::entered_call(tid).map_err(Error::system("looking at the call of thread", tid))?;
@@ -78,9 +80,7 @@ impl Tracees {
                 false
             }
             Stop::Trap | Stop::JobControl | Stop::Exited => {
-                self.running.remove(&tid);
-                self.note_thread(tid)?;
-                return Ok(());
+                return Err(self.refused(format!("its thread {tid} does not enter its system call")));
             }
         };
         self.wait_while(deadline, |tracees| tracees.running.contains(&tid))?;
@@ -96,6 +96,19 @@ impl Tracees {
         Ok(())
     }
 
+    /// Lets a thread go on that is at a call, up to that. Job control may stop it once more before it gets there.
+    fn run_to_call(&mut self, tid: Pid, deadline: Instant) -> Result<Stop> {
+        let mut stop = Stop::JobControl;
+        for _ in 0..ATTEMPTS {
+            resume(ptrace::resume_to_system_call(tid, 0), tid)?;
+            stop = self.wait_for(tid, Some(deadline))?;
+            if !matches!(stop, Stop::Trap | Stop::JobControl) {
+                break;
+            }
+        }
+        Ok(stop)
+    }
+
     /// Notes that a thread was moved about, so that the kernel has forgotten the call in which it waited.
     pub(crate) fn note_call_anew(&mut self, tid: Pid) {
         if let Some(thread) = self.threads.get_mut(&tid) {
@@ -108,16 +121,15 @@ impl Tracees {
     /// Has a thread enter its call, as one that goes on through the restart block if it was that, and stops it at the entry:
     /// a signal with a handler ends it then, as it does when nobody was here.
     pub(super) fn enter_call(&mut self, tid: Pid, registers: &Registers) -> Result<Entered> {
-        let deadline = Some(Instant::now() + Duration::from_secs(STEP_SECONDS));
+        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
         let failed = |operation| Error::system(operation, tid);
-        resume(ptrace::resume_to_system_call(tid, 0), tid)?;
-        let mut stop = self.wait_for(tid, deadline)?;
+        let mut stop = self.run_to_call(tid, deadline)?;
         if let Stop::Signal(signal) = stop {
             // it is to end the call, not to come before it: blocked, the kernel queues it anew
             let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
             ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
             let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
-                .and_then(|()| self.wait_for(tid, deadline));
+                .and_then(|()| self.wait_for(tid, Some(deadline)));
             ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
             stop = next?;
         }
