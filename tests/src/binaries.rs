@@ -82,12 +82,14 @@ pub fn drill_in(directory: &Path, orders: &str) -> PathBuf {
 
 /// The programs of this package's tests, by name.
 pub fn tests() -> BTreeMap<String, PathBuf> {
-    let output = cargo(&["test", "--no-run", "--tests", "--package", "memcr-tests"]);
+    // of all the workspace, as it was built for whoever runs these tests: by another choice cargo builds much of it anew
+    let output = cargo(&["test", "--no-run", "--tests", "--workspace"]);
     let messages = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let messages = messages.map(|line| serde_json::from_slice::<Value>(line).expect("cargo wrote no JSON"));
     let test = |message: Value| {
         let is_test = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "test");
-        let name = message["target"]["name"].as_str().filter(|_| is_test)?;
+        let is_ours = message["target"]["src_path"].as_str()?.starts_with(env!("CARGO_MANIFEST_DIR"));
+        let name = message["target"]["name"].as_str().filter(|_| is_test && is_ours)?;
         Some((name.to_owned(), PathBuf::from(message["executable"].as_str()?)))
     };
     messages.filter_map(test).collect()
