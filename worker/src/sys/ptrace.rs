@@ -175,7 +175,7 @@ fn whole_set(tid: Pid, kinds: &[usize]) -> Result<(usize, Vec<u8>), Errno> {
     let mut error = Errno::EINVAL;
     for &kind in kinds {
         match register_set(tid, kind, VECTOR_LIMIT) {
-            // the kernel cuts it off there without a word
+            // the kernel cuts off there what is longer, without a word
             Ok(bytes) if bytes.len() == VECTOR_LIMIT => return Err(Errno::E2BIG),
             Ok(bytes) if arch::is_whole_vector_state(kind, &bytes) => return Ok((kind, bytes)),
             Ok(_) => {}

@@ -75,12 +75,10 @@ impl Puppet {
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
         let signal_mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
-        let vector_state =
-            ptrace::vector_state(tid).map_err(Error::system("reading the vector state of thread", tid))?;
         Ok(Self {
             tid,
             home: thread.registers,
-            vector_state,
+            vector_state: tracees.vector_state(tid)?,
             signal_mask,
             instruction: site.gadgets.call,
             departure: way_home.map(|way| way.departure),

@@ -3,7 +3,7 @@
 mod calls;
 mod home;
 
-use crate::arch::{self, Registers};
+use crate::arch::{self, Registers, VectorState};
 use crate::error::{Error, Result};
 use crate::sys::poll::{remaining, wait};
 use crate::sys::ptrace::{self, Stop};
@@ -49,8 +49,8 @@ pub(crate) struct Tracees {
     threads: BTreeMap<Pid, Thread>,
     /// Seized, but not stopped yet.
     running: BTreeSet<Pid>,
-    /// Seen to wait in the kernel once seized, with no signal since then.
-    waiting: BTreeSet<Pid>,
+    /// Seen to wait in the kernel once seized, with no signal since then that runs a handler; the signals that do.
+    waiting: BTreeMap<Pid, u64>,
     signals: SignalFd,
     memory: Memory,
     /// Whether job control has stopped it, by the last that was heard.
@@ -89,7 +89,7 @@ impl Tracees {
     }
 
     fn seize_with(pid: Pid, directory: &ProcDirectory, deadline: Instant, memory: Memory) -> Result<Self> {
-        let (threads, running, waiting) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (threads, running, waiting) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let signals = child_signals()?;
         let mut tracees = Self { pid, threads, running, waiting, signals, memory, is_stopped: false };
         match tracees.seize_all(directory, deadline) {
@@ -148,8 +148,8 @@ impl Tracees {
             };
         }
         // from now on it can't run a handler without telling us
-        if !arch::TELLS_ENDED_CALL && seized.is_ok() && is_waiting(tid, directory) {
-            self.waiting.insert(tid);
+        if !arch::TELLS_ENDED_CALL && seized.is_ok() {
+            self.waiting.extend(handlers_of_waiting(tid, directory).map(|handlers| (tid, handlers)));
         }
         match seized.and_then(|()| ptrace::interrupt(tid)) {
             Ok(()) => Ok(true),
@@ -199,7 +199,8 @@ impl Tracees {
                 }
                 // it must have its signal first
                 Some((tid, Stop::Signal(signal))) => {
-                    self.waiting.remove(&tid);
+                    self.waiting
+                        .retain(|of, handlers| *of != tid || *handlers & ptrace::signal_bit(signal) == 0);
                     go_on_and_stop(tid, signal)?;
                 }
                 Some((tid, Stop::SystemCall)) => go_on_and_stop(tid, 0)?,
@@ -259,6 +260,16 @@ impl Tracees {
         set_registers(tid, &registers)?;
         self.threads.insert(tid, Thread { registers, anew: Anew::Sequence });
         Ok(())
+    }
+
+    /// Floating-point and vector state of a thread.
+    pub(crate) fn vector_state(&self, tid: Pid) -> Result<VectorState> {
+        ptrace::vector_state(tid).map_err(|cause| match cause {
+            Errno::E2BIG => {
+                self.refused(format!("the vectors of its thread {tid} are longer than memcr can keep"))
+            }
+            cause => Error::system("reading the vector state of thread", tid)(cause),
+        })
     }
 
     /// Stack pointers of all threads.
@@ -386,10 +397,10 @@ impl Tracees {
     }
 }
 
-/// Whether a thread waits in a system call that a signal would end.
-fn is_waiting(tid: Pid, directory: &ProcDirectory) -> bool {
-    let status = directory.thread(tid).and_then(|thread| Status::read(&thread));
-    status.is_ok_and(|status| status.state == 'S')
+/// Which signals a thread has handlers for, if it waits in a system call that a signal would end.
+fn handlers_of_waiting(tid: Pid, directory: &ProcDirectory) -> Option<u64> {
+    let status = directory.thread(tid).and_then(|thread| Status::read(&thread)).ok()?;
+    (status.state == 'S').then_some(status.caught_signals)
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

@@ -86,8 +86,7 @@ impl WayHome {
             return Ok(None);
         };
         let thread = tracees.thread(tid).ok_or_else(|| tracees.lost())?;
-        let vector =
-            ptrace::vector_state(tid).map_err(Error::system("reading the vector state of thread", tid))?;
+        let vector = tracees.vector_state(tid)?;
         let mask =
             ptrace::signal_mask(tid).map_err(Error::system("reading the signal mask of thread", tid))?;
         let frame_at = |address| home_frame(&thread.registers, &vector, mask, address);

@@ -41,7 +41,8 @@ impl Tracees {
             // not close(2), which has closed its descriptor all the same
             if thread.registers.was_interrupted() && thread.registers.entered_call().0 != libc::SYS_close {
                 let status = Status::read(&directory.thread(tid)?)?;
-                let waited = arch::TELLS_ENDED_CALL || waiting.contains(&tid) || status.caught_signals == 0;
+                let waited =
+                    arch::TELLS_ENDED_CALL || waiting.contains_key(&tid) || status.caught_signals == 0;
                 if status.deliverable_signals != 0 || !waited {
                     continue;
                 }
