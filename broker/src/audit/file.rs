@@ -3,10 +3,11 @@
 use super::chain::End;
 use crate::error::{Attempt, BrokerError};
 use crate::startup::identity::Identity;
-use crate::startup::paths::{Place, Purpose, is, open_parent};
+use crate::startup::paths::{Place, Purpose, open_parent};
+use crate::sys::status::{self, FileType, Stat, is};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag, fcntl, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,7 +23,11 @@ pub(crate) const APPEND: OFlag = OFlag::O_WRONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_NOCTTY)
     .union(OFlag::O_NONBLOCK)
-    .union(OFlag::O_CLOEXEC);
+    .union(OFlag::O_CLOEXEC)
+    .union(LARGE);
+
+/// On 32 bits a file without it ends at 2 GiB.
+const LARGE: OFlag = OFlag::O_LARGEFILE;
 
 /// Bytes at its end in which the last record is looked for; a record with 65,536 groups is shorter.
 const TAIL: u64 = 1 << 20;
@@ -52,10 +57,10 @@ impl LogFile {
         let (directory, name) = open_parent(place)?;
         let file = openat(&directory, name.as_os_str(), APPEND, Mode::S_IRUSR | Mode::S_IWUSR)
             .attempt_at("open", place)?;
-        let status = fstat(&file).attempt_at("look at", place)?;
+        let status = status::of(&file).attempt_at("look at", place)?;
         check(&status, identity)
             .map_err(|reason| BrokerError::Unsuitable { path: place.to_string(), reason })?;
-        if !is(&status, SFlag::S_IFREG) {
+        if !is(&status, FileType::RegularFile) {
             return Ok((Self { file: File::from(file), home: None }, End::of(&[], true)));
         }
         claim(&file).map_err(|reason| BrokerError::Unsuitable { path: place.to_string(), reason })?;
@@ -86,11 +91,11 @@ impl LogFile {
         };
         let file = openat(directory, name.as_os_str(), APPEND, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|cause| format!("{cause}; the daemon's user must be able to write there"))?;
-        let status = fstat(&file).map_err(|cause| cause.to_string())?;
-        if !is(&status, SFlag::S_IFREG) {
+        let status = status::of(&file).map_err(|cause| cause.to_string())?;
+        if !is(&status, FileType::RegularFile) {
             return Err("it is no regular file any more".into());
         }
-        let old = fstat(&self.file).map_err(|cause| cause.to_string())?;
+        let old = status::of(&self.file).map_err(|cause| cause.to_string())?;
         if (status.st_dev, status.st_ino) == (old.st_dev, old.st_ino) {
             // it was not renamed
             return Ok(());
@@ -116,10 +121,10 @@ impl Write for LogFile {
 }
 
 /// What is wrong with a file, and what to do about it.
-fn check(status: &FileStat, identity: &Identity) -> Result<(), String> {
+fn check(status: &Stat, identity: &Identity) -> Result<(), String> {
     let ours = identity.may_have_left(status.st_uid) || status.st_uid == geteuid().as_raw();
     // a device (/dev/null, a terminal) is what it is, whoever may write to it
-    let device = is(status, SFlag::S_IFCHR);
+    let device = is(status, FileType::CharacterDevice);
     if !device && (!ours || status.st_mode & 0o022 != 0 || status.st_nlink != 1) {
         return Err(format!(
             "it must belong to root or to the daemon's user, have one name, and be writable by its owner only: name another, or change that (it is user {}'s, mode {:o}, {} names)",
@@ -160,10 +165,10 @@ const fn truncated(number: libc::c_int) -> libc::c_short {
 }
 
 /// Reads how the file ends, by a descriptor of its own: the one for appending can't read, ever.
-fn end_of(directory: &OwnedFd, name: &OsString, seen: &FileStat) -> Result<End, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+fn end_of(directory: &OwnedFd, name: &OsString, seen: &Stat) -> Result<End, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | LARGE;
     let mut file = File::from(openat(directory, name.as_os_str(), flags, Mode::empty())?);
-    let status = fstat(&file)?;
+    let status = status::of(&file)?;
     if (status.st_dev, status.st_ino) != (seen.st_dev, seen.st_ino) {
         return Err(Errno::ESTALE);
     }
@@ -189,4 +194,26 @@ fn warn_unless_it_can_be_reopened(
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{getegid, geteuid};
+
+    #[test]
+    fn a_log_may_be_longer_than_2_gib() {
+        const LENGTH: u64 = 3 << 30;
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log");
+        let identity = Identity { uid: geteuid(), gid: getegid(), changes: false };
+        let (mut log, _) = LogFile::open(&path, &identity).unwrap();
+        // by another descriptor, as if it had grown; what is not written takes no room
+        File::options().write(true).open(&path).unwrap().set_len(LENGTH).unwrap();
+        log.write_all(b"a record\n").unwrap();
+        drop(log);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), LENGTH + 9);
+        let (_, end) = LogFile::open(&path, &identity).unwrap();
+        assert_eq!(end, End::of(b"a record\n", false));
+    }
 }

@@ -1,12 +1,13 @@
 //! Image directories: opened once, before privileges are dropped, and known by descriptor from then on.
 
 use super::identity::Identity;
-use super::paths::{Place, Purpose, is, open_directory};
+use super::paths::{Place, Purpose, open_directory};
 use crate::error::{Attempt, BrokerError};
+use crate::sys::status::{self, FileType, is};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, faccessat, fchown};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -106,8 +107,8 @@ fn private_subdirectory(
 
 /// Makes `directory` the user's, if that is harmless; says whether it is now the user's own.
 fn take(directory: &OwnedFd, made: bool, uid: Uid, gid: Gid) -> Result<bool, Errno> {
-    let status = fstat(directory)?;
-    let private = is(&status, SFlag::S_IFDIR) && status.st_mode & 0o077 == 0;
+    let status = status::of(directory)?;
+    let private = is(&status, FileType::Directory) && status.st_mode & 0o077 == 0;
     if private && status.st_uid == uid.as_raw() {
         return Ok(true);
     }
@@ -150,7 +151,7 @@ mod tests {
     }
 
     fn inode(directories: &ImageDirectories) -> u64 {
-        fstat(directories.find(None).unwrap()).unwrap().st_ino.into()
+        status::of(directories.find(None).unwrap()).unwrap().st_ino
     }
 
     #[test]

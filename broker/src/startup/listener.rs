@@ -2,13 +2,14 @@
 //! in the place of anything that isn't a dead socket of ours.
 
 use super::identity::Identity;
-use super::paths::{Place, Purpose, is, open_parent};
+use super::paths::{Place, Purpose, open_parent};
 use super::ports::Ports;
 use crate::error::{Attempt, BrokerError};
+use crate::sys::status::{self, FileType, Stat, is};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, umask};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 use std::ffi::OsString;
 use std::io;
@@ -188,7 +189,7 @@ impl PathListener {
         let Self { socket, path, own } = self;
         drop(socket);
         let Some(OwnName { parent, name, inode }) = own else { return };
-        match fstatat(&parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        match status::at(&parent, name.as_os_str()) {
             Ok(status) if (status.st_dev, status.st_ino) == inode => {
                 if let Err(cause) = unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
                     // the next start replaces it
@@ -207,16 +208,11 @@ fn place(path: &Path) -> Place<'_> {
 /// Makes the new socket the group's and the final user's, who may then remove it at the end even from
 /// a sticky directory. By descriptor, after a look: in a directory that others may write to, the name
 /// could stand for something else by now.
-fn give(
-    parent: &OwnedFd,
-    name: &OsString,
-    group: Option<u32>,
-    identity: &Identity,
-) -> Result<FileStat, Errno> {
+fn give(parent: &OwnedFd, name: &OsString, group: Option<u32>, identity: &Identity) -> Result<Stat, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let held = openat(parent, name.as_os_str(), flags, Mode::empty())?;
-    let status = fstat(&held)?;
-    if !is(&status, SFlag::S_IFSOCK) || status.st_nlink != 1 || status.st_uid != geteuid().as_raw() {
+    let status = status::of(&held)?;
+    if !is(&status, FileType::Socket) || status.st_nlink != 1 || status.st_uid != geteuid().as_raw() {
         return Err(Errno::EEXIST);
     }
     let owner = identity.changes.then_some(identity.uid);
@@ -233,13 +229,13 @@ fn make_room(
     name: &OsString,
     identity: &Identity,
 ) -> Result<(), BrokerError> {
-    let status = match fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+    let status = match status::at(parent, name.as_os_str()) {
         Err(Errno::ENOENT) => return Ok(()),
         other => other.attempt_at("look at", place)?,
     };
     let unsuitable =
         |reason: &str| BrokerError::Unsuitable { path: place.to_string(), reason: reason.into() };
-    if !is(&status, SFlag::S_IFSOCK) {
+    if !is(&status, FileType::Socket) {
         return Err(unsuitable("exists and is not a socket; memcr does not remove it: name another path"));
     }
     if !identity.may_have_left(status.st_uid) {
@@ -269,8 +265,8 @@ fn probe(address: &UnixAddr) -> Result<Probe, BrokerError> {
 }
 
 /// Removes the name if it is still what was looked at.
-fn remove_same(parent: &OwnedFd, name: &OsString, seen: &FileStat) -> Result<(), Errno> {
-    let now = fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+fn remove_same(parent: &OwnedFd, name: &OsString, seen: &Stat) -> Result<(), Errno> {
+    let now = status::at(parent, name.as_os_str())?;
     if (now.st_dev, now.st_ino) != (seen.st_dev, seen.st_ino) {
         return Err(Errno::EEXIST);
     }

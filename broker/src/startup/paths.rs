@@ -7,8 +7,9 @@
 //! memcr owns it. Nobody can swap a component between look and use: each is held by a descriptor.
 
 use crate::error::{Attempt, BrokerError};
+use crate::sys::status::{self, FileType, is};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -77,11 +78,6 @@ pub(crate) fn open_parent(place: Place<'_>) -> Result<(OwnedFd, OsString), Broke
     Ok((walk(parent.unwrap_or(Path::new(".")), place)?, name.to_owned()))
 }
 
-/// Whether `status` is of this kind.
-pub(crate) fn is(status: &FileStat, kind: SFlag) -> bool {
-    SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == kind
-}
-
 /// Walks to the directory at `path`, for the sake of `place`.
 fn walk(path: &Path, place: Place<'_>) -> Result<OwnedFd, BrokerError> {
     let mut left: VecDeque<Step> = steps(path);
@@ -96,8 +92,8 @@ fn walk(path: &Path, place: Place<'_>) -> Result<OwnedFd, BrokerError> {
             Step::Name(name) => name,
         };
         let next = openat(&at, name.as_os_str(), HOLD, Mode::empty()).attempt_at("find", place)?;
-        let status = fstat(&next).attempt_at("look at", place)?;
-        if is(&status, SFlag::S_IFLNK) {
+        let status = status::of(&next).attempt_at("look at", place)?;
+        if is(&status, FileType::Symlink) {
             links += 1;
             if links > MAX_LINKS {
                 return Err(BrokerError::TooManyLinks { path: place.to_string() });
@@ -113,7 +109,7 @@ fn walk(path: &Path, place: Place<'_>) -> Result<OwnedFd, BrokerError> {
             for step in steps(Path::new(&target)).into_iter().rev() {
                 left.push_front(step);
             }
-        } else if is(&status, SFlag::S_IFDIR) {
+        } else if is(&status, FileType::Directory) {
             at = next;
         } else {
             return Err(BrokerError::Unsuitable {
@@ -157,7 +153,7 @@ mod tests {
         symlink("real", place.path().join("link")).unwrap();
         let opened = open_directory(&place.path().join("link")).unwrap();
         let real = std::fs::metadata(place.path().join("real")).unwrap();
-        assert_eq!(u64::from(fstat(&opened).unwrap().st_ino), std::os::unix::fs::MetadataExt::ino(&real));
+        assert_eq!(status::of(&opened).unwrap().st_ino, std::os::unix::fs::MetadataExt::ino(&real));
     }
 
     #[test]

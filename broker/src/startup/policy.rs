@@ -4,10 +4,11 @@ use super::identity::Identity;
 use super::paths::{Place, Purpose};
 use crate::error::{Attempt, BrokerError};
 use crate::sys::process::has_more_rights_than_its_caller;
+use crate::sys::status::{self, Stat};
 use memcr_policy::{AccountFiles, Policy, PolicyError, SIZE_LIMIT};
 use memcr_protocol::launcher::PolicySource;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, access, geteuid};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -44,7 +45,7 @@ pub(crate) fn load(
     // by the path without links, at which it is read anew; what has none (a pipe) can't be
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut file = File::from(open(&whole, flags, Mode::empty()).attempt_at("open", place)?);
-    let status = fstat(&file).attempt_at("look at", place)?;
+    let status = status::of(&file).attempt_at("look at", place)?;
     let owner = trusted_owner()?;
     require_trusted(&status, owner, place)?;
     warn_unless_it_can_be_read_anew(&whole, identity, place)?;
@@ -98,7 +99,7 @@ fn trusted_owner() -> Result<u32, BrokerError> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn require_trusted(status: &FileStat, owner: u32, place: Place<'_>) -> Result<(), BrokerError> {
+pub(crate) fn require_trusted(status: &Stat, owner: u32, place: Place<'_>) -> Result<(), BrokerError> {
     if (status.st_uid == 0 || status.st_uid == owner) && status.st_mode & 0o022 == 0 {
         return Ok(());
     }

@@ -4,5 +4,6 @@ pub(crate) mod attempts;
 pub(crate) mod descriptors;
 pub(crate) mod process;
 pub(crate) mod spawn;
+pub(crate) mod status;
 #[cfg(test)]
 pub(crate) mod trial;

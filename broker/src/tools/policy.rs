@@ -3,10 +3,10 @@
 use super::subjects::{client, target};
 use crate::startup::paths::{Place, Purpose};
 use crate::startup::policy;
+use crate::sys::status;
 use clap::Subcommand;
 use memcr_policy::{Explanation, Limits, Permits, Policy, SIZE_LIMIT};
 use memcr_protocol::subject::{Action, Peer, TargetFacts};
-use nix::sys::stat::fstat;
 use nix::unistd::geteuid;
 use std::fs::File;
 use std::io::{Read, Write, stderr, stdout};
@@ -74,7 +74,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
 fn check(path: &Path) -> Result<ExitCode, String> {
     let policy = read(path)?;
     let file = File::open(path).map_err(|cause| format!("{}: {cause}", path.display()))?;
-    let status = fstat(&file).map_err(|cause| format!("{}: {cause}", path.display()))?;
+    let status = status::of(&file).map_err(|cause| format!("{}: {cause}", path.display()))?;
     let place = Place { purpose: Purpose::PolicyFile, path };
     policy::require_trusted(&status, geteuid().as_raw(), place).map_err(|error| error.to_string())?;
     let _ = writeln!(stdout(), "{}: good, {} rules", path.display(), policy.rules());

@@ -31,7 +31,15 @@ const ROUNDING: u64 = 0b01 << 22;
 /// they still hold the same.
 pub fn holds_registers(seed: u64, spins: u64) -> bool {
     holds_old_registers(seed, spins)
-        && (!std::arch::is_aarch64_feature_detected!("sve") || holds_scalable_registers(seed, spins))
+        && (!std::arch::is_aarch64_feature_detected!("sve") || holds_scalable_registers(seed, spins, false))
+        && (!has_streaming_mode() || holds_streaming_registers(seed, spins))
+}
+
+/// Whether the processor, and the kernel, know the scalable matrix extension.
+fn has_streaming_mode() -> bool {
+    const HWCAP2_SME: u64 = 1 << 23;
+    // SAFETY: reads a value that the kernel gave to the program
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_SME != 0 }
 }
 
 /// Spins `spins` rounds right behind the instruction of a system call, with the number of EINTR where that call has its result:
@@ -109,8 +117,8 @@ fn holds_old_registers(seed: u64, spins: u64) -> bool {
 /// Longest vector, in bytes.
 const LONGEST: usize = 256;
 
-/// The vectors of SVE and its predicates.
-fn holds_scalable_registers(seed: u64, spins: u64) -> bool {
+/// The vectors of SVE and its predicates; those of the streaming mode (SME), if it is asked for.
+fn holds_scalable_registers(seed: u64, spins: u64, streaming: bool) -> bool {
     let words: [u64; 32 * LONGEST / 8] = std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 1));
     let (mut vectors, mut predicates) = ([0_u64; 32 * LONGEST / 8], [0_u64; 16 * LONGEST / 64]);
     let length: usize;
@@ -118,7 +126,8 @@ fn holds_scalable_registers(seed: u64, spins: u64) -> bool {
     // other two; every register that is changed is declared.
     unsafe {
         asm!(
-            ".arch_extension sve",
+            ".arch_extension sve", ".arch_extension sme",
+            "cbz x5, 1f", "smstart sm", "1:",
             "ldr z0, [x0, #0, mul vl]", "ldr z1, [x0, #1, mul vl]", "ldr z2, [x0, #2, mul vl]", "ldr z3, [x0, #3, mul vl]",
             "ldr z4, [x0, #4, mul vl]", "ldr z5, [x0, #5, mul vl]", "ldr z6, [x0, #6, mul vl]", "ldr z7, [x0, #7, mul vl]",
             "ldr z8, [x0, #8, mul vl]", "ldr z9, [x0, #9, mul vl]", "ldr z10, [x0, #10, mul vl]", "ldr z11, [x0, #11, mul vl]",
@@ -145,8 +154,10 @@ fn holds_scalable_registers(seed: u64, spins: u64) -> bool {
             "str p8, [x3, #8, mul vl]", "str p9, [x3, #9, mul vl]", "str p10, [x3, #10, mul vl]", "str p11, [x3, #11, mul vl]",
             "str p12, [x3, #12, mul vl]", "str p13, [x3, #13, mul vl]", "str p14, [x3, #14, mul vl]", "str p15, [x3, #15, mul vl]",
             "rdvl x4, #1",
+            "cbz x5, 3f", "smstop sm", "3:",
             in("x0") words.as_ptr(), in("x1") words.as_ptr(), in("x2") vectors.as_mut_ptr(),
             in("x3") predicates.as_mut_ptr(), inout("x4") spins.max(1) => length,
+            in("x5") u64::from(streaming),
             out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
             out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
             out("v14") _, out("v15") _, out("v16") _, out("v17") _, out("v18") _, out("v19") _,
@@ -159,4 +170,32 @@ fn holds_scalable_registers(seed: u64, spins: u64) -> bool {
     }
     let (vectors_end, predicates_end) = (32 * length / 8, 16 * length / 64);
     vectors[..vectors_end] == words[..vectors_end] && predicates[..predicates_end] == words[..predicates_end]
+}
+
+/// The same in the streaming mode, and the matrix ZA.
+fn holds_streaming_registers(seed: u64, spins: u64) -> bool {
+    let words: [u64; LONGEST * LONGEST / 8] =
+        std::array::from_fn(|index| seed.wrapping_mul(2 * index as u64 + 3));
+    let mut matrix = [0_u64; LONGEST * LONGEST / 8];
+    let length: usize;
+    // SAFETY: reads as many rows as a vector has bytes, which is no more than there are; the matrix is nobody else's
+    unsafe {
+        asm!(
+            ".arch_extension sme", "smstart za", "rdsvl {length}, #1", "mov {left}, {length}", "mov w12, #0",
+            "2:", "ldr za[w12, 0], [{at}]", "add {at}, {at}, {length}", "add w12, w12, #1", "subs {left}, {left}, #1", "b.ne 2b",
+            length = out(reg) length, left = out(reg) _, at = inout(reg) words.as_ptr() => _, out("x12") _,
+        );
+    }
+    let holds = holds_scalable_registers(seed, spins, true);
+    // SAFETY: writes as many
+    unsafe {
+        asm!(
+            ".arch_extension sme", "mov {left}, {length}", "mov w12, #0",
+            "2:", "str za[w12, 0], [{at}]", "add {at}, {at}, {length}", "add w12, w12, #1", "subs {left}, {left}, #1", "b.ne 2b",
+            "smstop za",
+            length = in(reg) length, left = out(reg) _, at = inout(reg) matrix.as_mut_ptr() => _, out("x12") _,
+        );
+    }
+    let end = length * length / 8;
+    holds && matrix[..end] == words[..end]
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 /// Where they are.
 const PLACE: &str = "/programs/units";
 
-/// What is tested: registers, signal frames and code of the architecture, and filters, which name its system calls.
-const NAMES: [&str; 3] = ["arch::", "filter", "seccomp"];
+/// What is tested: registers, signal frames and code of the architecture, filters, which name its system calls, and files that are long for 32 bits.
+const NAMES: [&str; 4] = ["arch::", "filter", "seccomp", "longer_than_2_gib"];
 
 /// Runs them all; ends this process.
 ///

@@ -115,8 +115,10 @@ pub(crate) fn way_out(code: &[u8], _mode: u64) -> Option<WayOut> {
 /// `mov x8, #139; svc #0`: rt_sigreturn, as the vDSO has it.
 pub(crate) const SIGNAL_RETURNS: &[&[u8]] = &[&[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]];
 
-/// NT_ARM_SVE, NT_PRFPREG (include/uapi/linux/elf.h).
-pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[SVE, OLD_STATE]];
+/// NT_ARM_SSVE, NT_ARM_SVE, NT_PRFPREG (include/uapi/linux/elf.h). The first is in use in the streaming mode (SME), which system calls
+/// end. What else that extension has (ZA) they leave alone.
+pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[STREAMING_SVE, SVE, OLD_STATE]];
+const STREAMING_SVE: usize = 0x40b;
 const SVE: usize = 0x405;
 const OLD_STATE: usize = 2;
 /// Longest such set, in bytes: vectors of 256 bytes each.
@@ -129,14 +131,6 @@ pub(crate) const FRAME_ALIGNMENT: u64 = 16;
 
 /// NT_ARM_SYSTEM_CALL.
 const SYSTEM_CALL: usize = 0x404;
-
-/// NT_ARM_SSVE.
-const STREAMING_VECTORS: usize = 0x40b;
-
-/// Whether a stopped thread is in the streaming mode (SME), whose vectors the first system call would lose.
-pub(crate) fn is_in_streaming_mode(tid: Pid) -> bool {
-    register_set(tid, STREAMING_VECTORS, 16).is_ok_and(|head| signal_frame::has_vectors(&head))
-}
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;

@@ -133,11 +133,6 @@ pub(crate) const RED_ZONE: u64 = 0;
 /// Boundary of stack pointers, in bytes.
 pub(crate) const FRAME_ALIGNMENT: u64 = 16;
 
-/// Whether a stopped thread is in a mode whose state the first system call would lose: there is none here.
-pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
-    false
-}
-
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = false;
 

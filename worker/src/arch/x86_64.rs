@@ -33,11 +33,6 @@ pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
     true
 }
 
-/// Whether a stopped thread is in a mode whose state the first system call would lose: there is none here.
-pub(crate) fn is_in_streaming_mode(_tid: Pid) -> bool {
-    false
-}
-
 /// Whether registers show the arguments of a call to who stops a thread at its entry.
 pub(crate) const SHOWS_ENTERED_CALL: bool = true;
 

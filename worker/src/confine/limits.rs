@@ -2,8 +2,8 @@
 //! capability that nobody here has.
 
 use crate::error::{Error, Result};
+use crate::sys::status::{self, FileType, is};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
-use nix::sys::stat::{SFlag, fstat};
 use std::io;
 
 /// Descriptors of the launcher for each worker, at least: its control and deposit sockets, the target's pidfd,
@@ -40,9 +40,7 @@ pub(super) fn of_worker(image: u64) -> Result<()> {
 
 /// The length up to which a file behind standard error may be written.
 fn log_size() -> rlim_t {
-    let written = fstat(io::stderr())
-        .ok()
-        .filter(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
+    let written = status::of(io::stderr()).ok().filter(|status| is(status, FileType::RegularFile));
     let written = written.map_or(0, |status| u64::try_from(status.st_size).unwrap_or(0));
     rlim_t::try_from(written.saturating_add(LAST_WORDS)).unwrap_or(rlim_t::MAX)
 }

@@ -3,13 +3,14 @@
 
 use crate::error::{Error, Result};
 use crate::launcher::setup::Setup;
+use crate::sys::status::{self, FileType, is};
 use memcr_policy::{AccountFiles, Policy, Remembering, SIZE_LIMIT};
 use memcr_protocol::deposit::Word;
 use memcr_protocol::frame;
 use memcr_protocol::launcher::{LauncherReport, PolicySource, PolicyText};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 
@@ -71,9 +72,11 @@ fn open_again(source: &PolicySource) -> Result<File> {
         }
         cause => failed(path, cause.desc()),
     })?;
-    let status = fstat(&opened).map_err(|cause| failed(path, cause.desc()))?;
-    let is_file = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
-    if !is_file || !(status.st_uid == 0 || status.st_uid == *owner) || status.st_mode & 0o022 != 0 {
+    let status = status::of(&opened).map_err(|cause| failed(path, cause.desc()))?;
+    if !is(&status, FileType::RegularFile)
+        || !(status.st_uid == 0 || status.st_uid == *owner)
+        || status.st_mode & 0o022 != 0
+    {
         let reason = format!(
             "it must be a file of root or of user {owner}, and be writable by its owner only (it is user {}'s, mode {:o})",
             status.st_uid,

@@ -1,6 +1,5 @@
 //! Attach: freeze the target, decide, refuse what isn't safe, collect what is needed of it.
 
-use crate::arch::is_in_streaming_mode;
 use crate::channel::{Broker, Launcher};
 use crate::confine::{self, Confined, Terms};
 use crate::error::{Error, Result};
@@ -282,13 +281,6 @@ fn prepare(
     })?;
     let image = image_file::create(request.directory, pid, launcher)?;
     fitness.area = keep_restartable_sequence(tracees, tid)?;
-    if is_in_streaming_mode(tid) {
-        return Err(Error::Refused {
-            pid: pid.as_raw(),
-            reason: "a thread computes in the streaming mode of its processor (SME), which memcr can't keep; try again later"
-                .into(),
-        });
-    }
     tracees.find_restart(tid)?;
     let way_home = WayHome::lay(&site, tracees, tid, &TargetMemory::Thread(tid))?;
     let puppet = Puppet::borrow(tracees, tid, &site, way_home.as_ref())?;

@@ -3,13 +3,13 @@
 
 use crate::error::{Error, Result};
 use crate::sys::error_of;
+use crate::sys::status;
 use crate::sys::userfaultfd;
 use crate::target::proc_directory::ProcDirectory;
 use crate::trace::parasite::Parasite;
 use crate::trace::tracees::Tracees;
 use memcr_protocol::parasite::CLOSE;
 use nix::fcntl::{AT_FDCWD, readlinkat};
-use nix::sys::stat::fstat;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -63,7 +63,7 @@ pub(super) fn take(
 
 fn verify(handles: &Handles, live: &ProcDirectory, tracees: &Tracees) -> Result<()> {
     let same_file = |file: &File, name: &str| -> Result<bool> {
-        let ours = fstat(file.as_fd()).map_err(Error::system("looking at", name))?;
+        let ours = status::of(file).map_err(Error::system("looking at", name))?;
         let real = live.stat(name)?;
         Ok((ours.st_dev, ours.st_ino) == (real.st_dev, real.st_ino))
     };

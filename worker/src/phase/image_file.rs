@@ -2,10 +2,11 @@
 
 use crate::channel::Launcher;
 use crate::error::{Error, Result};
+use crate::sys::status::{self, AtFlags};
 use memcr_protocol::deposit::Deposit;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::unistd::{Pid, UnlinkatFlags, geteuid, unlinkat};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::File;
@@ -41,12 +42,12 @@ fn create_new(directory: BorrowedFd<'_>, name: &str) -> std::result::Result<File
 }
 
 fn is_ours(directory: BorrowedFd<'_>, name: &str) -> bool {
-    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+    status::at(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|status| status.st_uid == geteuid().as_raw())
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &str) -> bool {
-    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    status::at(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn random_number() -> Result<u64> {
@@ -62,5 +63,26 @@ pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str) {
     if is_ours(directory, name) {
         // the directory may have become read-only meanwhile; the file is of no use to anybody
         let _ = unlinkat(directory, name, UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::FileExt as _;
+
+    #[test]
+    fn an_image_may_be_longer_than_2_gib() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = File::open(place.path()).unwrap();
+        let image = create_new(directory.as_fd(), "image").unwrap();
+        image.write_all_at(b"end", 3 << 30).unwrap();
+        let mut end = [0; 3];
+        image.read_exact_at(&mut end, 3 << 30).unwrap();
+        assert_eq!(&end, b"end");
+        assert!(is_ours(directory.as_fd(), "image"));
+        remove(directory.as_fd(), "image");
+        assert!(!exists(directory.as_fd(), "image"));
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod ptrace;
 pub(crate) mod sock_diag;
 pub(crate) mod socket;
+pub(crate) mod status;
 #[cfg(test)]
 pub(crate) mod trial;
 pub(crate) mod userfaultfd;

@@ -1,9 +1,8 @@
 //! pidfds (pidfd_open(2), pidfd_getfd(2)).
 
-use crate::sys::poll;
+use crate::sys::{poll, status};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
@@ -23,7 +22,7 @@ pub(crate) fn duplicate_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Resu
 /// Inode of the file behind another process's file descriptor, if it can be had.
 pub(crate) fn inode_of_descriptor(pidfd: BorrowedFd<'_>, number: RawFd) -> Option<u64> {
     let copy = duplicate_descriptor(pidfd, number).ok()?;
-    fstat(copy).ok().map(|status| status.st_ino.into())
+    status::of(copy).ok().map(|status| status.st_ino)
 }
 
 /// A pidfd of a process, which the number of one of its other threads does not name.

@@ -3,29 +3,30 @@
 //! It is hashed before the target is frozen, since that takes a while, and counts only if the frozen target still runs the same file, unchanged. The
 //! kernel lets nobody write to a file that is executed; a file system that is not this kernel's own (FUSE, a network's) can do as it likes.
 
+use crate::sys::status::{self, FileType, Stat, is};
 use crate::target::proc_directory::ProcDirectory;
-use nix::sys::stat::{FileStat, SFlag, fstat};
 use ring::digest::{Context, SHA256};
 use std::fs::File;
 use std::io::Read as _;
 
 /// Largest executable that is hashed, in bytes: a client that is denied must not keep a worker busy for long.
-const LIMIT: libc::off_t = 512 << 20;
+const LIMIT: i64 = 512 << 20;
 
 /// Which file it was, and which version of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
-    file: (libc::dev_t, libc::ino_t),
-    length: libc::off_t,
-    changed: (libc::time_t, libc::c_long),
+    file: (u64, u64),
+    length: i64,
+    /// Seconds and nanoseconds, of a type that architectures don't agree about.
+    changed: (i128, i128),
 }
 
 impl Identity {
-    fn of(status: &FileStat) -> Self {
+    fn of(status: &Stat) -> Self {
         Self {
             file: (status.st_dev, status.st_ino),
             length: status.st_size,
-            changed: (status.st_ctime, status.st_ctime_nsec),
+            changed: (status.st_ctime.into(), status.st_ctime_nsec.into()),
         }
     }
 }
@@ -41,9 +42,9 @@ impl Hashed {
     /// Hashes that of a process; nothing if it can't be read, or is too long.
     pub(crate) fn of(directory: &ProcDirectory) -> Option<Self> {
         let mut file = directory.file("exe").ok()?;
-        let identity = Identity::of(&fstat(&file).ok().filter(is_hashed)?);
+        let identity = Identity::of(&status::of(&file).ok().filter(is_hashed)?);
         let sha256 = sha256(&mut file)?;
-        let unchanged = Identity::of(&fstat(&file).ok()?) == identity;
+        let unchanged = Identity::of(&status::of(&file).ok()?) == identity;
         unchanged.then_some(Self { identity, sha256 })
     }
 
@@ -54,9 +55,8 @@ impl Hashed {
     }
 }
 
-fn is_hashed(status: &FileStat) -> bool {
-    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
-    kind == SFlag::S_IFREG && status.st_size <= LIMIT
+fn is_hashed(status: &Stat) -> bool {
+    is(status, FileType::RegularFile) && status.st_size <= LIMIT
 }
 
 fn sha256(file: &mut File) -> Option<[u8; 32]> {

@@ -3,9 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::sys::namespace;
+use crate::sys::status;
 use crate::target::proc_directory::ProcDirectory;
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -95,8 +95,8 @@ fn depth(numbers: &[i32]) -> usize {
     numbers.len().saturating_sub(1)
 }
 
-fn identity(file: BorrowedFd<'_>) -> Result<(libc::dev_t, libc::ino_t)> {
-    let status = fstat(file).map_err(Error::system("looking at", "a pid namespace"))?;
+fn identity(file: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    let status = status::of(file).map_err(Error::system("looking at", "a pid namespace"))?;
     Ok((status.st_dev, status.st_ino))
 }
 

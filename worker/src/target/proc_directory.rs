@@ -1,11 +1,12 @@
 //! A /proc/PID directory, opened once: it can't turn into another process's.
 
 use crate::error::{Error, Result};
+use crate::sys::status::{self, AtFlags, Stat};
 use memcr_protocol::text;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Read as _;
@@ -125,8 +126,8 @@ impl ProcDirectory {
     }
 
     /// Status of one of its files.
-    pub(crate) fn stat(&self, name: &str) -> Result<FileStat> {
-        fstatat(&self.descriptor, name, nix::fcntl::AtFlags::empty())
+    pub(crate) fn stat(&self, name: &str) -> Result<Stat> {
+        status::at(&self.descriptor, name, AtFlags::empty())
             .map_err(Error::system("looking at", self.object(name)))
     }
 

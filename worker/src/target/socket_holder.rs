@@ -4,9 +4,9 @@
 //! The processes of that user are looked through, the newest first, within bounds: a client that hides behind
 //! many others or many descriptors hides nobody but itself.
 
+use crate::sys::status;
 use crate::target::proc_directory::ProcDirectory;
 use crate::target::status::Status;
-use nix::sys::stat::fstat;
 use nix::unistd::Pid;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ struct Socket {
 
 /// Its directory is its effective user's, unless it is not dumpable.
 fn may_be_of(directory: &ProcDirectory, uid: u32) -> bool {
-    fstat(directory.descriptor()).is_ok_and(|status| status.st_uid == uid)
+    status::of(directory.descriptor()).is_ok_and(|status| status.st_uid == uid)
 }
 
 /// A look may take long: what the kernel tells of some descriptors is long, however little of it is read.

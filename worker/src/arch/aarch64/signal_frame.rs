@@ -1,6 +1,6 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/arm64/kernel/signal.c).
 
-use super::{OLD_STATE, Registers, SVE};
+use super::{OLD_STATE, Registers, STREAMING_SVE, SVE};
 use crate::arch::VectorState;
 
 /// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
@@ -22,14 +22,12 @@ const SVE_FLAGS: usize = 12;
 /// The flag that the set holds whole vectors, not their first 16 bytes.
 const SVE_IN_USE: u16 = 1;
 
+/// The flag of a record of vectors that the thread is in the streaming mode.
+const STREAMING: u16 = 1;
+
 /// Whether such a set is all of the state: without whole vectors in use, the other one is.
 pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
-    kind != SVE || has_vectors(bytes)
-}
-
-/// Whether whole vectors are in use.
-pub(super) fn has_vectors(set: &[u8]) -> bool {
-    half(set, SVE_FLAGS) & SVE_IN_USE != 0
+    kind == OLD_STATE || half(bytes, SVE_FLAGS) & SVE_IN_USE != 0
 }
 
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
@@ -48,7 +46,8 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
 }
 
 fn records(vector: &VectorState) -> Vec<u8> {
-    let Some(bytes) = vector.set(SVE) else {
+    let whole = |kind, flags: u16| vector.set(kind).map(|bytes| (bytes, flags));
+    let Some((bytes, flags)) = whole(STREAMING_SVE, STREAMING).or_else(|| whole(SVE, 0)) else {
         let bytes = vector.set(OLD_STATE).unwrap_or_default();
         let (vectors, status) = (part(bytes, 0, 512), part(bytes, 512, 8));
         return fpsimd(status, vectors);
@@ -68,7 +67,8 @@ fn records(vector: &VectorState) -> Vec<u8> {
         records.extend(SVE_MAGIC.to_le_bytes());
         records.extend(u32::try_from(size).unwrap_or(0).to_le_bytes());
         records.extend(half(bytes, SVE_LENGTH).to_le_bytes());
-        records.resize(records.len() + 6, 0);
+        records.extend(flags.to_le_bytes());
+        records.resize(records.len() + 4, 0);
         records.extend(part(bytes, SVE_HEADER, whole));
         records.resize(fpsimd(status, &vectors).len() + size, 0);
     }
@@ -100,10 +100,13 @@ mod tests {
         bytes[SVE_HEADER + length + 15] = 7;
         bytes.resize(bytes.len().next_multiple_of(16) + 8, 9);
         assert!(is_whole_vector_state(SVE, &bytes));
-        let records = records(&VectorState(vec![(SVE, bytes)]));
-        assert_eq!(records.len() % 16, 0);
-        assert_eq!((records[8], records[16 + 16 + 15]), (9, 7));
-        assert_eq!(records[528..532], SVE_MAGIC.to_le_bytes());
-        assert_eq!(records[528 + 16 + length + 15], 7);
+        for (kind, flags) in [(SVE, 0), (STREAMING_SVE, STREAMING)] {
+            let records = records(&VectorState(vec![(kind, bytes.clone())]));
+            assert_eq!(records.len() % 16, 0);
+            assert_eq!((records[8], records[16 + 16 + 15]), (9, 7));
+            assert_eq!(records[528..532], SVE_MAGIC.to_le_bytes());
+            assert_eq!(half(&records, 528 + 10), flags);
+            assert_eq!(records[528 + 16 + length + 15], 7);
+        }
     }
 }
