@@ -125,7 +125,7 @@ pub(crate) struct PathListener {
 struct OwnName {
     parent: OwnedFd,
     name: OsString,
-    inode: (libc::dev_t, libc::ino_t),
+    inode: (u64, u64),
 }
 
 impl PathListener {

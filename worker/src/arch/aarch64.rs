@@ -3,7 +3,7 @@
 mod signal_frame;
 
 pub(crate) use super::rewinding::Registers;
-pub(crate) use signal_frame::{home_frame, is_whole_vector_state};
+pub(crate) use signal_frame::{home_frame, vector_state_length};
 
 use super::reason::{MEMORY_REASON, PRIVATE_MEMORY, READ_AGAIN_REASON, RESTART_REASON, STATUS_REASON};
 use super::rewinding::Set;

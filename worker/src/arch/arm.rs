@@ -114,9 +114,9 @@ const VFP: usize = 0x400;
 /// Longest such set, in bytes.
 pub(crate) const VECTOR_LIMIT: usize = 1024;
 
-/// Whether such a set is all of the state.
-pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
-    true
+/// How many of the bytes that were read are such a set: all.
+pub(crate) fn vector_state_length(_kind: usize, bytes: &[u8]) -> Option<usize> {
+    Some(bytes.len())
 }
 
 /// The calling convention leaves nothing below the stack pointer.

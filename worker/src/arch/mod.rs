@@ -36,8 +36,8 @@ mod rewinding;
 pub(crate) use here::NEVER_SHOWN;
 pub(crate) use here::{
     CODE_ALIGNMENT, FRAME_ALIGNMENT, General, LAUNCHER_CALLS, MMAP, RED_ZONE, Registers, SHOWS_ENTERED_CALL,
-    SIGNAL_RETURNS, SYSTEM_CALLS, TELLS_ENDED_CALL, VECTOR_LIMIT, VECTOR_STATES, home_frame,
-    is_whole_vector_state, set_call, system_call_at, thread_pointer, way_out,
+    SIGNAL_RETURNS, SYSTEM_CALLS, TELLS_ENDED_CALL, VECTOR_LIMIT, VECTOR_STATES, home_frame, set_call,
+    system_call_at, thread_pointer, vector_state_length, way_out,
 };
 
 /// The instruction that enters the kernel.

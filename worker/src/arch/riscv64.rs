@@ -121,11 +121,21 @@ pub(crate) const VECTOR_LIMIT: usize = 20 * 1024;
 /// Where NT_RISCV_VECTOR has `vtype`, whose highest bit says that there is nothing in the vectors: behind a system call.
 const VTYPE: usize = 16;
 
-/// Whether such a set is there to be kept.
-pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
-    let vtype =
-        bytes.get(VTYPE..VTYPE + 8).and_then(|word| word.first_chunk()).copied().map(i64::from_le_bytes);
-    kind != VECTORS || vtype.is_some_and(|vtype| vtype >= 0)
+/// Where it has the length of a vector in bytes, and where the vectors are.
+const VECTOR_LENGTH: usize = 32;
+const VECTORS_AT: usize = 40;
+
+/// How many of the bytes that were read are such a set, if it is there to be kept. Until 2025 the kernel gave room for the longest vectors
+/// that there might ever be.
+pub(crate) fn vector_state_length(kind: usize, bytes: &[u8]) -> Option<usize> {
+    if kind != VECTORS {
+        return Some(bytes.len());
+    }
+    let word =
+        |at| bytes.get(at..at + 8).and_then(|word| word.first_chunk()).copied().map(i64::from_le_bytes);
+    word(VTYPE).filter(|vtype| *vtype >= 0)?;
+    let length = usize::try_from(word(VECTOR_LENGTH)?).ok()?;
+    length.checked_mul(32)?.checked_add(VECTORS_AT)
 }
 
 /// The calling convention leaves nothing below the stack pointer.

@@ -28,9 +28,9 @@ pub(crate) const RED_ZONE: u64 = 128;
 /// Boundary on which the kernel wants the vector state in a signal frame, in bytes.
 pub(crate) const FRAME_ALIGNMENT: u64 = 64;
 
-/// Whether such a set is all of the state.
-pub(crate) fn is_whole_vector_state(_kind: usize, _bytes: &[u8]) -> bool {
-    true
+/// How many of the bytes that were read are such a set: all.
+pub(crate) fn vector_state_length(_kind: usize, bytes: &[u8]) -> Option<usize> {
+    Some(bytes.len())
 }
 
 /// Whether registers show the arguments of a call to who stops a thread at its entry.

@@ -170,15 +170,23 @@ pub(crate) fn vector_state(tid: Pid) -> Result<VectorState, Errno> {
     Ok(VectorState(sets))
 }
 
+/// What the lengths of all such sets are multiples of, in bytes.
+const UNIT: usize = 16;
+
 /// The first of these register sets that is all of the state.
 fn whole_set(tid: Pid, kinds: &[usize]) -> Result<(usize, Vec<u8>), Errno> {
     let mut error = Errno::EINVAL;
     for &kind in kinds {
-        match register_set(tid, kind, VECTOR_LIMIT) {
-            // the kernel cuts off there what is longer, without a word
-            Ok(bytes) if bytes.len() == VECTOR_LIMIT => return Err(Errno::E2BIG),
-            Ok(bytes) if arch::is_whole_vector_state(kind, &bytes) => return Ok((kind, bytes)),
-            Ok(_) => {}
+        match register_set(tid, kind, VECTOR_LIMIT + UNIT) {
+            Ok(mut bytes) => match arch::vector_state_length(kind, &bytes) {
+                // the kernel cuts off there what is longer, without a word
+                Some(length) if length > VECTOR_LIMIT => return Err(Errno::E2BIG),
+                Some(length) => {
+                    bytes.truncate(length);
+                    return Ok((kind, bytes));
+                }
+                None => {}
+            },
             Err(cause) => error = cause,
         }
     }

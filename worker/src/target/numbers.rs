@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 pub(crate) struct PidNamespace {
     file: File,
     /// Device and inode of that: equal for the same namespace only.
-    identity: (libc::dev_t, libc::ino_t),
+    identity: (u64, u64),
     /// How many levels below ours.
     depth: usize,
 }

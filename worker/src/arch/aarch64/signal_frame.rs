@@ -15,8 +15,9 @@ const RECORDS: usize = 4096;
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const SVE_MAGIC: u32 = 0x5356_4501;
 
-/// NT_ARM_SVE: bytes of its header, and where in that the length of a vector and the flags are.
+/// NT_ARM_SVE: bytes of its header, and where in that the length of all of it, the one of a vector and the flags are.
 const SVE_HEADER: usize = 16;
+const SVE_SIZE: usize = 0;
 const SVE_LENGTH: usize = 8;
 const SVE_FLAGS: usize = 12;
 /// The flag that the set holds whole vectors, not their first 16 bytes.
@@ -25,9 +26,14 @@ const SVE_IN_USE: u16 = 1;
 /// The flag of a record of vectors that the thread is in the streaming mode.
 const STREAMING: u16 = 1;
 
-/// Whether such a set is all of the state: without whole vectors in use, the other one is.
-pub(crate) fn is_whole_vector_state(kind: usize, bytes: &[u8]) -> bool {
-    kind == OLD_STATE || half(bytes, SVE_FLAGS) & SVE_IN_USE != 0
+/// How many of the bytes that were read are such a set, if it is all of the state: without whole vectors in use, the last one is. Until 2024
+/// the kernel gave room for the longest vectors that there might ever be.
+pub(crate) fn vector_state_length(kind: usize, bytes: &[u8]) -> Option<usize> {
+    if kind == OLD_STATE {
+        return Some(bytes.len());
+    }
+    let size = part(bytes, SVE_SIZE, 4).first_chunk().copied().map(u32::from_le_bytes)?;
+    (half(bytes, SVE_FLAGS) & SVE_IN_USE != 0).then_some(size as usize)
 }
 
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
@@ -99,7 +105,12 @@ mod tests {
         bytes[SVE_FLAGS] = 1;
         bytes[SVE_HEADER + length + 15] = 7;
         bytes.resize(bytes.len().next_multiple_of(16) + 8, 9);
-        assert!(is_whole_vector_state(SVE, &bytes));
+        let size = u32::try_from(bytes.len()).unwrap();
+        bytes[SVE_SIZE..SVE_SIZE + 4].copy_from_slice(&size.to_le_bytes());
+        // with room behind it, as older kernels have it
+        assert_eq!(vector_state_length(SVE, &[&bytes[..], &[0; 999]].concat()), Some(bytes.len()));
+        bytes[SVE_FLAGS] = 0;
+        assert_eq!(vector_state_length(SVE, &bytes), None);
         for (kind, flags) in [(SVE, 0), (STREAMING_SVE, STREAMING)] {
             let records = records(&VectorState(vec![(kind, bytes.clone())]));
             assert_eq!(records.len() % 16, 0);
