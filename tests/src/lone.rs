@@ -61,6 +61,14 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
             sleep_once(daemon, &target, || {});
             assert_eq!(target.line_within(Duration::from_millis(100)), None, "{}", way.name);
         }
+        // one without a handler ends nothing
+        sleep_once(daemon, &target, || target.signal(Signal::SIGWINCH));
+        assert_eq!(
+            target.line_within(Duration::from_millis(100)),
+            None,
+            "{}: a signal without a handler",
+            way.name
+        );
         for _ in 0..2 {
             sleep_once(daemon, &target, || target.signal(Signal::SIGUSR1));
             assert!(target.line().starts_with("interrupted "), "{}", way.name);
@@ -72,13 +80,35 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
     }
 }
 
+/// Of several threads that wait, a signal to the process ends the wait of one.
+///
+/// # Panics
+/// When it doesn't.
+pub fn assert_one_signal_ends_one_wait(daemon: &Daemon) {
+    for way in ["epoll_wait", "read"] {
+        let target = Target::start(&cast().target, "sample-waiter", &[way, "600000", "4"]);
+        wait::until("all of them wait", || {
+            let threads = procfs::threads(target.pid());
+            let waits = |tid: &i32| {
+                procfs::Status::of_thread(target.pid(), *tid).is_some_and(|status| status.state() == 'S')
+            };
+            threads.len() == 4 && threads.iter().all(waits)
+        });
+        sleep_once(daemon, &target, || target.signal(Signal::SIGUSR1));
+        assert!(target.line().starts_with("interrupted "), "{way}");
+        assert_eq!(target.line_within(Duration::from_millis(200)), None, "{way}: more than one");
+    }
+}
+
 /// One that job control has stopped stays so, and goes on in its wait when it is continued; a signal with a handler ends that,
 /// whether it came before or comes after.
 ///
 /// # Panics
 /// When it doesn't.
 pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
-    for (way, signal_is_first) in [("read", false), ("poll", true), ("epoll_wait", false), ("read", true)] {
+    // where registers don't keep it, a call that does more than wait has not begun for those who come while it is stopped
+    let of_read = ("read", crate::arch::KEEPS_CALLS);
+    for (way, signal_is_first) in [("read", false), ("poll", true), ("epoll_wait", false), of_read] {
         let target = waiter(way, "600000");
         let is_stopped = || {
             procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
@@ -102,6 +132,26 @@ pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
         }
         assert!(target.line().starts_with("interrupted "), "{way}, signal first: {signal_is_first}");
     }
+}
+
+/// One that job control has stopped doesn't do the call that it was in before it is continued, though it could.
+///
+/// # Panics
+/// When it does.
+pub fn assert_stopped_does_nothing(daemon: &Daemon) {
+    let mut target = Target::start(&cast().target, "sample-memory", &["2", "5", "0"]);
+    wait_until_it_waits(&target);
+    target.signal(Signal::SIGSTOP);
+    wait::until("it is stopped", || {
+        procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
+    });
+    daemon.put_to_sleep(&target);
+    target.say("check");
+    daemon.client().restore(target.pid()).expect_status(0);
+    target.wait_until_awake();
+    wait::holds_for("it reads nothing", Duration::from_millis(200), || target.unread() == 6);
+    target.signal(Signal::SIGCONT);
+    assert!(target.line().starts_with("intact"), "it reads");
 }
 
 /// A process whose thread has its area of restartable sequences far from where C libraries have it, and memory of this many MiB.

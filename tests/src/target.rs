@@ -77,6 +77,11 @@ impl Target {
         input.write_all(format!("{line}\n").as_bytes()).expect("a target doesn't listen");
     }
 
+    /// How many bytes of what was said to it it hasn't read yet.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(self.input.as_ref().expect("its input is open")).expect("FIONREAD")
+    }
+
     /// The next line that it says.
     pub fn line(&self) -> String {
         match self.lines.recv_timeout(Duration::from_secs(60)) {

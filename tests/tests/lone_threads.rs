@@ -14,8 +14,15 @@ fn a_signal_that_came_asleep_ends_the_wait_that_it_would_have_ended() {
 }
 
 #[test]
-fn a_stopped_process_stays_stopped() {
-    lone::assert_stopped_stays_stopped(&Daemon::start());
+fn one_signal_ends_the_wait_of_one_thread() {
+    lone::assert_one_signal_ends_one_wait(&Daemon::start());
+}
+
+#[test]
+fn a_stopped_process_stays_stopped_and_does_nothing() {
+    let daemon = Daemon::start();
+    lone::assert_stopped_stays_stopped(&daemon);
+    lone::assert_stopped_does_nothing(&daemon);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::AtomicU32;
 
+/// Whether registers tell the kernel which call a thread waited in, so that it goes on as if nobody had been there.
+pub const KEEPS_CALLS: bool = false;
+
 /// See the one for x86-64.
 ///
 /// # Panics

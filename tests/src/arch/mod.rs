@@ -19,6 +19,6 @@ pub use here::{NARROW_PROGRAM, holds_registers, is_not_taken_for_interrupted};
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{forks_by_registers, moves_by_registers};
+pub use elsewhere::{KEEPS_CALLS, forks_by_registers, moves_by_registers};
 #[cfg(target_arch = "x86_64")]
-pub use here::{forks_by_registers, moves_by_registers};
+pub use here::{KEEPS_CALLS, forks_by_registers, moves_by_registers};

@@ -3,6 +3,9 @@
 use std::arch::asm;
 use std::sync::atomic::AtomicU32;
 
+/// Whether registers tell the kernel which call a thread waited in, so that it goes on as if nobody had been there.
+pub const KEEPS_CALLS: bool = true;
+
 /// A whole 32-bit program (ELF for the i386) that writes `ready` and then waits for ever.
 pub const NARROW_PROGRAM: Option<&[u8]> = Some(&[
     // ELF header: 32 bit, little endian, executable, i386, entry at 0x08048054

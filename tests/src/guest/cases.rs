@@ -160,7 +160,7 @@ fn registers_are_kept() {
     let daemon = setup().start();
     for (sample, arguments) in [("sample-lone", "2"), ("sample-threads", "3")] {
         let mut target = Target::start(&cast().target, sample, &[arguments]);
-        for _ in 0..5 {
+        for _ in 0..10 {
             daemon.put_to_sleep(&target);
             daemon.client().restore(target.pid()).expect_status(0);
             target.assert_intact();
@@ -237,11 +237,15 @@ fn waits_of_a_lone_thread_end_in_time() {
 }
 
 fn signals_that_came_asleep_end_waits() {
-    lone::assert_signals_end_waits(&setup().start());
+    let daemon = setup().start();
+    lone::assert_signals_end_waits(&daemon);
+    lone::assert_one_signal_ends_one_wait(&daemon);
 }
 
 fn a_stopped_process_stays_stopped() {
-    lone::assert_stopped_stays_stopped(&setup().start());
+    let daemon = setup().start();
+    lone::assert_stopped_stays_stopped(&daemon);
+    lone::assert_stopped_does_nothing(&daemon);
 }
 
 /// A checkpoint takes about a third of a second on an emulated processor.

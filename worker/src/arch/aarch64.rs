@@ -99,6 +99,9 @@ impl Set for General {
 pub(super) const TIMED_CALLS: &[c_long] =
     &[libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_futex, libc::SYS_restart_syscall];
 
+/// Calls that do nothing but wait, besides those that are everywhere.
+pub(super) const WAITS: &[c_long] = &[];
+
 /// Instructions begin on such boundaries, in bytes.
 pub(crate) const CODE_ALIGNMENT: usize = 4;
 

@@ -7,8 +7,8 @@ pub(crate) use super::rewinding::Registers;
 pub(crate) use gadget::{CODE_ALIGNMENT, SIGNAL_RETURNS, system_call_at, way_out};
 #[cfg(test)]
 pub(crate) use system_calls::NEVER_SHOWN;
-pub(super) use system_calls::TIMED_CALLS;
 pub(crate) use system_calls::{LAUNCHER_CALLS, MMAP, SYSTEM_CALLS};
+pub(super) use system_calls::{TIMED_CALLS, WAITS};
 
 use super::VectorState;
 use super::rewinding::Set;

@@ -40,6 +40,23 @@ pub(crate) use here::{
     system_call_at, thread_pointer, vector_state_length, way_out,
 };
 
+/// Calls that do nothing but wait, everywhere.
+const WAITS: [libc::c_long; 8] = [
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_rt_sigsuspend,
+    libc::SYS_restart_syscall,
+];
+
+/// Whether a call does nothing but wait: it may as well be made while job control has stopped its process.
+pub(crate) fn only_waits(call: libc::c_long) -> bool {
+    WAITS.contains(&call) || here::WAITS.contains(&call)
+}
+
 /// The instruction that enters the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallInstruction {

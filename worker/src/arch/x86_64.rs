@@ -28,6 +28,10 @@ pub(crate) const RED_ZONE: u64 = 128;
 /// Boundary on which the kernel wants the vector state in a signal frame, in bytes.
 pub(crate) const FRAME_ALIGNMENT: u64 = 64;
 
+/// Calls that do nothing but wait, besides those that are everywhere.
+pub(super) const WAITS: &[c_long] =
+    &[libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_wait, libc::SYS_pause];
+
 /// How many of the bytes that were read are such a set: all.
 pub(crate) fn vector_state_length(_kind: usize, bytes: &[u8]) -> Option<usize> {
     Some(bytes.len())

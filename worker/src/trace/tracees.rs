@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Time between two looks whether an orphaned parasite has gone home.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How often a thread is looked at that is to be seen waiting.
+const LOOKS: u32 = 8;
+
 /// One thread of the target.
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
@@ -30,6 +33,8 @@ pub(crate) struct Thread {
     pub(crate) registers: Registers,
     /// Whether they were changed so that it begins something anew.
     anew: Anew,
+    /// Behind a call that was interrupted, if it is to begin that anew.
+    found: Option<Registers>,
 }
 
 /// What a thread begins anew.
@@ -51,6 +56,8 @@ pub(crate) struct Tracees {
     running: BTreeSet<Pid>,
     /// Seen to wait in the kernel once seized, with no signal since then that runs a handler; the signals that do.
     waiting: BTreeMap<Pid, u64>,
+    /// The signals that it has handlers for.
+    handlers: u64,
     signals: SignalFd,
     memory: Memory,
     /// Whether job control has stopped it, by the last that was heard.
@@ -91,7 +98,8 @@ impl Tracees {
     fn seize_with(pid: Pid, directory: &ProcDirectory, deadline: Instant, memory: Memory) -> Result<Self> {
         let (threads, running, waiting) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let signals = child_signals()?;
-        let mut tracees = Self { pid, threads, running, waiting, signals, memory, is_stopped: false };
+        let (handlers, is_stopped) = (u64::MAX, false);
+        let mut tracees = Self { pid, threads, running, waiting, handlers, signals, memory, is_stopped };
         match tracees.seize_all(directory, deadline) {
             Ok(()) => Ok(tracees),
             Err(error) => {
@@ -128,6 +136,9 @@ impl Tracees {
         if self.threads.is_empty() && self.running.is_empty() {
             return Err(Error::NoSuchProcess { pid: self.pid.as_raw() });
         }
+        if let Some(&tid) = self.threads.keys().next() {
+            self.handlers = Status::read(&directory.thread(tid)?)?.caught_signals;
+        }
         self.note_interrupted_calls(directory)
     }
 
@@ -147,7 +158,7 @@ impl Tracees {
                 Ok(false)
             };
         }
-        // from now on it can't run a handler without telling us
+        // from now on it can't enter a handler without telling us
         if !arch::TELLS_ENDED_CALL && seized.is_ok() {
             self.waiting.extend(handlers_of_waiting(tid, directory).map(|handlers| (tid, handlers)));
         }
@@ -219,7 +230,7 @@ impl Tracees {
             let _ = ptrace::detach(tid, 0);
             return Err(self.refused("it is a program of another word size than this kernel's"));
         };
-        self.threads.insert(tid, Thread { registers, anew: Anew::Nothing });
+        self.threads.insert(tid, Thread { registers, anew: Anew::Nothing, found: None });
         Ok(())
     }
 
@@ -258,7 +269,7 @@ impl Tracees {
     /// Makes the thread go on with other registers, at which a sequence begins anew.
     pub(crate) fn change_registers(&mut self, tid: Pid, registers: Registers) -> Result<()> {
         set_registers(tid, &registers)?;
-        self.threads.insert(tid, Thread { registers, anew: Anew::Sequence });
+        self.threads.insert(tid, Thread { registers, anew: Anew::Sequence, found: None });
         Ok(())
     }
 
@@ -291,14 +302,14 @@ impl Tracees {
 
     /// Lets all threads go on, with all of their memory. Those that have entered their calls again are let go by the end of this
     /// process: to be detached at the entry would interrupt them once more. That is just right where job control has stopped the
-    /// process: they stop again in their calls, as the kernel does it, which knows of these calls then.
+    /// process: they stop again while they wait, as the kernel does it, which knows of these calls then.
     pub(crate) fn release(mut self) {
         let threads = std::mem::take(&mut self.threads);
         let mut entered = Vec::new();
         let mut others = Vec::new();
         for (tid, thread) in threads {
             let is_to_enter = thread.anew == Anew::Call;
-            match is_to_enter.then(|| self.enter_call(tid, &thread.registers)) {
+            match is_to_enter.then(|| self.enter_call(tid, &thread)) {
                 Some(Ok(Entered::Call)) if self.is_stopped => others.push((tid, 0)),
                 Some(Ok(Entered::Call)) => entered.push(tid),
                 Some(Ok(Entered::Not(signal))) => others.push((tid, signal)),
@@ -397,10 +408,13 @@ impl Tracees {
     }
 }
 
-/// Which signals a thread has handlers for, if it waits in a system call that a signal would end.
+/// Which signals a thread has handlers for, if it is seen to wait in a system call that a signal would end. One that has just been
+/// woken, and will soon wait again, is looked at more than once.
 fn handlers_of_waiting(tid: Pid, directory: &ProcDirectory) -> Option<u64> {
-    let status = directory.thread(tid).and_then(|thread| Status::read(&thread)).ok()?;
-    (status.state == 'S').then_some(status.caught_signals)
+    let thread = directory.thread(tid).ok()?;
+    let mut looks =
+        (0..LOOKS).map_while(|_| Status::read(&thread).ok()).take_while(|status| status.caught_signals != 0);
+    looks.find(|status| status.state == 'S').map(|status| status.caught_signals)
 }
 
 /// A descriptor that tells of SIGCHLD, which the launcher blocked before it forked us.

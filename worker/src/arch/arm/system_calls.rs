@@ -12,7 +12,9 @@ const fn named(constant: &'static str, number: i64) -> Call {
 }
 const CLOCK_GETTIME: Call = named("SYS_clock_gettime64", 403);
 const CLOCK_NANOSLEEP: c_long = 407;
-const PPOLL: Call = named("SYS_ppoll_time64", 414);
+const PSELECT_NUMBER: c_long = 413;
+const PPOLL_NUMBER: c_long = 414;
+const PPOLL: Call = named("SYS_ppoll_time64", PPOLL_NUMBER as i64);
 const FUTEX_NUMBER: c_long = 422;
 const FUTEX: Call = named("SYS_futex_time64", FUTEX_NUMBER as i64);
 const SET_TLS: Call = named("SYS_arm_set_tls", 0x000f_0005);
@@ -30,6 +32,18 @@ pub(in crate::arch) const TIMED_CALLS: &[c_long] = &[
     FUTEX_NUMBER,
     libc::SYS_poll,
     libc::SYS_restart_syscall,
+];
+
+/// Calls that do nothing but wait, besides those that are everywhere.
+pub(in crate::arch) const WAITS: &[c_long] = &[
+    CLOCK_NANOSLEEP,
+    PPOLL_NUMBER,
+    PSELECT_NUMBER,
+    libc::SYS_poll,
+    libc::SYS__newselect,
+    libc::SYS_epoll_wait,
+    libc::SYS_pause,
+    libc::SYS_sigsuspend,
 ];
 
 /// The number of mmap(2), whose last argument counts pages.

@@ -1,6 +1,6 @@
 //! System calls that threads waited in when they were stopped: what the kernel tells of them, and how they begin anew.
 
-use super::{Anew, Memory, Tracees, resume, set_registers, stop_when_it_goes_on};
+use super::{Anew, Memory, Thread, Tracees, resume, set_registers, stop_when_it_goes_on};
 use crate::arch::{self, Registers};
 use crate::error::{Error, Result};
 use crate::sys::memory::read_remote;
@@ -29,7 +29,7 @@ impl Tracees {
     ///
     /// Where registers don't tell, such a thread may as well have come out of a signal handler just now, to the end of a call that the
     /// signal did interrupt; what its call would be repeated with is anything then. So that is done only for one that was seen to
-    /// wait, or that has no handlers.
+    /// wait, or that has no handlers. Results that only the kernel itself sees leave no doubt.
     pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
         let waiting = &self.waiting;
         for (&tid, thread) in &mut self.threads {
@@ -40,10 +40,13 @@ impl Tracees {
             }
             // not close(2), which has closed its descriptor all the same
             if thread.registers.was_interrupted() && thread.registers.entered_call().0 != libc::SYS_close {
+                let is_certain = thread.registers.result() != -i64::from(libc::EINTR);
                 let status = Status::read(&directory.thread(tid)?)?;
                 let waited =
                     arch::TELLS_ENDED_CALL || waiting.contains_key(&tid) || status.caught_signals == 0;
-                if status.deliverable_signals != 0 || !waited {
+                // whatever runs no handler ends no call, and is not to seem to
+                let is_ended = status.deliverable_signals & status.caught_signals != 0;
+                if !is_certain && (is_ended || !waited) {
                     continue;
                 }
                 let argument = match thread.registers.argument_before() {
@@ -51,6 +54,7 @@ impl Tracees {
                     None => ptrace::first_argument(tid)
                         .map_err(Error::system("looking at the call of thread", tid))?,
                 };
+                thread.found = Some(thread.registers);
                 thread.registers.repeat_system_call(argument);
                 thread.anew = Anew::Call;
                 set_registers(tid, &thread.registers)?;
@@ -120,31 +124,67 @@ impl Tracees {
     }
 
     /// Has a thread enter its call, as one that goes on through the restart block if it was that, and stops it at the entry:
-    /// a signal with a handler ends it then, as it does when nobody was here.
-    pub(super) fn enter_call(&mut self, tid: Pid, registers: &Registers) -> Result<Entered> {
+    /// a signal with a handler ends it then, as it does when nobody was here. One without a handler does what it does before, and ends
+    /// no call.
+    ///
+    /// Where job control has stopped the process, only a call that does nothing but wait is entered: any other would be done now.
+    pub(super) fn enter_call(&mut self, tid: Pid, thread: &Thread) -> Result<Entered> {
         let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
-        let failed = |operation| Error::system(operation, tid);
-        let mut stop = self.run_to_call(tid, deadline)?;
-        if let Stop::Signal(signal) = stop {
-            // it is to end the call, not to come before it: blocked, the kernel queues it anew
-            let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
-            ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
-            let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
-                .and_then(|()| self.wait_for(tid, Some(deadline)));
-            ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
-            stop = next?;
-        }
-        match stop {
-            Stop::SystemCall if registers.restart_by_entry() => {
-                arch::set_call(tid, Some(libc::SYS_restart_syscall))
-                    .map_err(failed("setting the call of thread"))?;
-                Ok(Entered::Call)
+        let registers = &thread.registers;
+        let (call, _) = thread.found.as_ref().unwrap_or(registers).entered_call();
+        let only_waits = registers.restart_by_entry() || arch::only_waits(call);
+        let mut passed_on = 0;
+        loop {
+            if self.is_stopped && !only_waits {
+                return Ok(Entered::Not(passed_on));
             }
-            Stop::SystemCall => Ok(Entered::Call),
+            resume(ptrace::resume_to_system_call(tid, passed_on), tid)?;
+            passed_on = 0;
+            match self.wait_for(tid, Some(deadline))? {
+                Stop::SystemCall => return enter(tid, registers),
+                Stop::Signal(signal) if self.handlers & ptrace::signal_bit(signal) == 0 => passed_on = signal,
+                Stop::Signal(signal) => match &thread.found {
+                    // just what it would have found
+                    Some(found) => {
+                        set_registers(tid, found)?;
+                        return Ok(Entered::Not(signal));
+                    }
+                    None => return self.enter_with(tid, registers, signal, deadline),
+                },
+                Stop::Trap | Stop::JobControl | Stop::Exited => {}
+            }
+        }
+    }
+
+    /// The same with a signal that is to end the call, not to come before it: blocked, the kernel queues it anew.
+    fn enter_with(
+        &mut self,
+        tid: Pid,
+        registers: &Registers,
+        signal: i32,
+        deadline: Instant,
+    ) -> Result<Entered> {
+        let failed = |operation| Error::system(operation, tid);
+        let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
+        ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
+        let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
+            .and_then(|()| self.wait_for(tid, Some(deadline)));
+        ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
+        match next? {
+            Stop::SystemCall => enter(tid, registers),
             Stop::Signal(signal) => Ok(Entered::Not(signal)),
             Stop::Trap | Stop::JobControl | Stop::Exited => Ok(Entered::Not(0)),
         }
     }
+}
+
+/// What is to be done where a thread is stopped at the entry of its call.
+fn enter(tid: Pid, registers: &Registers) -> Result<Entered> {
+    if registers.restart_by_entry() {
+        arch::set_call(tid, Some(libc::SYS_restart_syscall))
+            .map_err(Error::system("setting the call of thread", tid))?;
+    }
+    Ok(Entered::Call)
 }
 
 /// Where only code tells whether a thread is about to make a call, or has just made one: looks at it.
