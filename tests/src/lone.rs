@@ -87,13 +87,7 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
 pub fn assert_one_signal_ends_one_wait(daemon: &Daemon) {
     for way in ["epoll_wait", "read"] {
         let target = Target::start(&cast().target, "sample-waiter", &[way, "600000", "4"]);
-        wait::until("all of them wait", || {
-            let threads = procfs::threads(target.pid());
-            let waits = |tid: &i32| {
-                procfs::Status::of_thread(target.pid(), *tid).is_some_and(|status| status.state() == 'S')
-            };
-            threads.len() == 4 && threads.iter().all(waits)
-        });
+        wait::until("all of them wait", || procfs::all_wait(target.pid(), 4));
         sleep_once(daemon, &target, || target.signal(Signal::SIGUSR1));
         assert!(target.line().starts_with("interrupted "), "{way}");
         assert_eq!(target.line_within(Duration::from_millis(200)), None, "{way}: more than one");

@@ -90,6 +90,13 @@ pub fn threads(pid: i32) -> Vec<i32> {
     numbers_in(&format!("/proc/{pid}/task"))
 }
 
+/// Whether a process has this many threads, and all of them wait.
+pub fn all_wait(pid: i32, threads: usize) -> bool {
+    let tids = self::threads(pid);
+    let waits = |tid: &i32| Status::of_thread(pid, *tid).is_some_and(|status| status.state() == 'S');
+    tids.len() == threads && tids.iter().all(waits)
+}
+
 /// Soft and hard limit of a resource, as /proc/PID/limits calls it ("Max open files").
 pub fn limit(pid: i32, name: &str) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("root may read it");

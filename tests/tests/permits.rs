@@ -72,6 +72,17 @@ fn nothing_else_permits_it() {
     }
 }
 
+/// To be stopped is something that not every filter survives.
+#[test]
+fn a_process_with_a_filter_that_no_rule_permits_is_not_even_stopped() {
+    let daemon = daemon("");
+    let mut target = state("kill:restart_syscall");
+    target.assert_intact();
+    wait::until("its threads wait", || procfs::all_wait(target.pid(), 2));
+    daemon.client().checkpoint(target.pid()).expect_status(3).expect_words(&["doesn't permit `seccomp`"]);
+    target.assert_intact();
+}
+
 #[test]
 fn a_process_with_a_filter_sleeps_if_the_rule_permits_it() {
     let daemon = daemon("['seccomp', 'non-dumpable']");

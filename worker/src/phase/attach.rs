@@ -183,8 +183,8 @@ fn decide_and_seize(
     let hashed = if judge.needs_hash(peer, &seen) { Hashed::of(directory) } else { None };
     seen.sha256 = hashed.and_then(|hashed| hashed.sha256(directory));
     broker.tell(&WorkerEvent::Subjects { peer: peer.clone(), target: seen.clone() });
-    tell_decision(broker, judge.checkpoint(peer, &seen), false)?;
-    refusals::before_attaching(pid, directory)?;
+    let grant = tell_decision(broker, judge.checkpoint(peer, &seen), false)?;
+    refusals::before_attaching(pid, directory, grant.permits.seccomp)?;
     let may_be_stopped = Status::read(directory)?.state == 'T';
     let tracees = Tracees::seize(pid, directory, request.plan.deadline)?;
     Ok(Seized { tracees, may_be_stopped, hashed })
@@ -317,8 +317,7 @@ fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Option<r
     Ok(Some(area))
 }
 
-/// Where the kernel doesn't tell where that area is, it is looked for where it stays resident. A filter of the target's may not know the
-/// call for that.
+/// Where the kernel doesn't tell where that area is, it is looked for where it stays resident.
 fn find_restartable_sequence(
     area: Option<&rseq::Area>,
     puppet: &mut Puppet,
@@ -327,8 +326,8 @@ fn find_restartable_sequence(
     match area {
         Some(area) if !area.is_exact && !rseq::is_within(&area.bytes, puppet, tracees)? => Err(Error::Refused {
             pid: tracees.pid().as_raw(),
-            reason: "its restartable sequences (rseq) are not where C libraries have them, and before Linux 5.13 the kernel \
-                     doesn't tell where"
+            reason: "its restartable sequences (rseq) are not where C libraries have them, or its seccomp filter lets nobody ask, and \
+                     before Linux 5.13 the kernel doesn't tell where they are"
                 .into(),
         }),
         _ => Ok(()),
@@ -356,9 +355,8 @@ fn inject(
     launcher.leave(&Deposit::Debris(parasite.debris(frame)), &[])?;
     if fitness.has_filter {
         rehearse(parasite.puppet(), tracees, request.device.is_some())?;
-    } else {
-        find_restartable_sequence(fitness.area.as_ref(), parasite.puppet(), tracees)?;
     }
+    find_restartable_sequence(fitness.area.as_ref(), parasite.puppet(), tracees)?;
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     let is_protected = refusals::is_protected(pid, dumpable, fitness.permits.non_dumpable)?;

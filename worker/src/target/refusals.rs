@@ -16,8 +16,9 @@ fn refuse<T>(pid: Pid, reason: impl Into<String>) -> Result<T> {
     Err(Error::Refused { pid: pid.as_raw(), reason: reason.into() })
 }
 
-/// Before anything is attached: what must not even be frozen.
-pub(crate) fn before_attaching(pid: Pid, directory: &ProcDirectory) -> Result<()> {
+/// Before anything is attached: what must not even be frozen. A thread with a filter that waits in certain calls goes on by restart_syscall(2),
+/// which that may not know.
+pub(crate) fn before_attaching(pid: Pid, directory: &ProcDirectory, may_have_filter: bool) -> Result<()> {
     if pid == Pid::from_raw(1) {
         return refuse(pid, "it is process 1, on which the system depends");
     }
@@ -34,8 +35,16 @@ pub(crate) fn before_attaching(pid: Pid, directory: &ProcDirectory) -> Result<()
     if is_frozen(directory) {
         return refuse(pid, "its cgroup is frozen, so that it can't run for memcr either; thaw it first");
     }
-    if matches!(status.state, 'Z' | 'X') && directory.numbers("task")?.len() <= 1 {
+    let threads = directory.numbers("task")?;
+    if matches!(status.state, 'Z' | 'X') && threads.len() <= 1 {
         return Err(Error::NoSuchProcess { pid: pid.as_raw() });
+    }
+    // those that have ended meanwhile have none
+    for thread in threads.into_iter().filter_map(|tid| directory.thread(Pid::from_raw(tid)).ok()) {
+        match seccomp_of_thread(pid, &thread, may_have_filter) {
+            Err(refused @ Error::Refused { .. }) => return Err(refused),
+            Ok(_) | Err(_) => {}
+        }
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ pub(crate) fn abort_address(tid: Pid, area: &Area, registers: &Registers) -> Res
 }
 
 /// Whether the thread that works for us has no area, or has it in this memory: rseq(2) tells what the kernel tells no tracer
-/// (kernel/rseq.c). With another address than the registered one it fails, otherwise than when there is none.
+/// (kernel/rseq.c). With another address than the registered one it fails, otherwise than when there is none. A seccomp filter of the
+/// target's may answer something else, or by a trap: then nobody knows.
 pub(crate) fn is_within(
     bytes: &Range<u64>,
     puppet: &mut Puppet,
@@ -76,13 +77,18 @@ pub(crate) fn is_within(
 ) -> Result<bool, Error> {
     /// Aligned, and of no program.
     const NOWHERE: u64 = !(LENGTH - 1);
-    let mut ask = |address| puppet.call(tracees, libc::SYS_rseq, [address, LENGTH, 0, 0, 0, 0]).map(error_of);
-    if ask(NOWHERE)? != Errno::EINVAL {
-        return Ok(true);
+    let mut ask = |address| {
+        let answer = puppet.try_call(tracees, libc::SYS_rseq, [address, LENGTH, 0, 0, 0, 0])?;
+        Ok::<_, Error>(answer.map(error_of))
+    };
+    match ask(NOWHERE)? {
+        Some(Errno::EFAULT | Errno::ENOSYS) => return Ok(true),
+        Some(Errno::EINVAL) => {}
+        _ => return Ok(false),
     }
     // the signature is not the program's: the registered address is told by that
     for address in (bytes.start.next_multiple_of(LENGTH)..bytes.end).step_by(LENGTH as usize) {
-        if matches!(ask(address)?, Errno::EPERM | Errno::EBUSY) {
+        if matches!(ask(address)?, Some(Errno::EPERM | Errno::EBUSY)) {
             return Ok(true);
         }
     }
