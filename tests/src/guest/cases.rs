@@ -158,9 +158,9 @@ fn a_program_of_another_word_size_is_refused() {
 /// Threads that never wait, all of whose work is in registers: one that works for memcr, and some that don't.
 fn registers_are_kept() {
     let daemon = setup().start();
-    for (sample, arguments) in [("sample-lone", "2"), ("sample-threads", "3")] {
+    for (sample, arguments, times) in [("sample-lone", "2", 8), ("sample-threads", "3", 3)] {
         let mut target = Target::start(&cast().target, sample, &[arguments]);
-        for _ in 0..10 {
+        for _ in 0..times {
             daemon.put_to_sleep(&target);
             daemon.client().restore(target.pid()).expect_status(0);
             target.assert_intact();

@@ -41,9 +41,8 @@ pub(crate) fn before_attaching(pid: Pid, directory: &ProcDirectory, may_have_fil
     }
     // those that have ended meanwhile have none
     for thread in threads.into_iter().filter_map(|tid| directory.thread(Pid::from_raw(tid)).ok()) {
-        match seccomp_of_thread(pid, &thread, may_have_filter) {
-            Err(refused @ Error::Refused { .. }) => return Err(refused),
-            Ok(_) | Err(_) => {}
+        if let Err(refused @ Error::Refused { .. }) = seccomp_of_thread(pid, &thread, may_have_filter) {
+            return Err(refused);
         }
     }
     Ok(())
