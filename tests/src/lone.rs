@@ -15,6 +15,11 @@ fn waiter(way: &str, milliseconds: &str) -> Target {
     target
 }
 
+fn is_stopped(target: &Target) -> bool {
+    procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
+        && procfs::tracer(target.pid()).is_none()
+}
+
 fn wait_until_it_waits(target: &Target) {
     wait::until("it waits", || procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'S'));
 }
@@ -34,7 +39,7 @@ pub fn assert_waits_end_in_time(daemon: &Daemon) {
     const LIMIT: Duration = Duration::from_millis(2500);
     for way in LONE_WAITS.iter().filter(|way| way.has_limit) {
         let target = waiter(way.name, &LIMIT.as_millis().to_string());
-        for _ in 0..2 {
+        let is_in_time = || {
             wait::let_pass(LIMIT * 2 / 5);
             let mut asleep = Instant::now();
             sleep_once(daemon, &target, || asleep = Instant::now());
@@ -43,8 +48,11 @@ pub fn assert_waits_end_in_time(daemon: &Daemon) {
             let took = Duration::from_millis(value(&said, "took").parse().expect("a number"));
             assert!(took >= LIMIT, "{}: {said}", way.name);
             // one that had begun anew would take all of its limit from here on
-            let since = asleep.elapsed();
-            assert!(!way.keeps_limit || since < LIMIT, "{}: {said}, asleep {since:?} ago", way.name);
+            !way.keeps_limit || asleep.elapsed() < LIMIT
+        };
+        for _ in 0..2 {
+            // a busy machine is late now and then, a wait that begins anew is always
+            assert!((0..5).any(|_| is_in_time()), "{}: begins anew", way.name);
         }
     }
 }
@@ -63,14 +71,51 @@ pub fn assert_signals_end_waits(daemon: &Daemon) {
             assert_eq!(said, None, "{}, signal {signal:?}", way.name);
         }
         for _ in 0..2 {
+            wait_until_it_waits(&target);
             sleep_once(daemon, &target, || target.signal(Signal::SIGUSR1));
             assert!(target.line().starts_with("interrupted "), "{}", way.name);
         }
         assert_eq!(target.line_within(Duration::from_millis(100)), None, "{}", way.name);
+        wait_until_it_waits(&target);
+        // one that comes with another by which it is stopped
+        sleep_once(daemon, &target, || {
+            target.signal(Signal::SIGUSR1);
+            target.signal(Signal::SIGSTOP);
+        });
+        wait::until("it is stopped", || is_stopped(&target));
+        target.signal(Signal::SIGCONT);
+        if way.only_waits || crate::arch::KEEPS_CALLS {
+            assert!(target.line().starts_with("interrupted "), "{}, stopped", way.name);
+        }
+        wait_until_it_waits(&target);
         // and one that comes when it is awake
         target.signal(Signal::SIGUSR1);
         assert!(target.line().starts_with("interrupted "), "{}", way.name);
     }
+}
+
+/// Signals without a handler that come all the time hold nobody up.
+///
+/// # Panics
+/// When they do.
+pub fn assert_a_flood_of_signals_holds_nobody_up(daemon: &Daemon) {
+    let target = waiter("epoll_wait", "600000");
+    let (is_over, process) = (std::sync::atomic::AtomicBool::new(false), target.pid());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                send(process, Signal::SIGWINCH);
+            }
+        });
+        let outcomes = [(); 3].map(|()| {
+            (daemon.client().checkpoint(target.pid()).status, daemon.client().restore(target.pid()).status)
+        });
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(outcomes, [(0, 0); 3]);
+    });
+    wait_until_it_waits(&target);
+    target.signal(Signal::SIGUSR1);
+    assert!(target.line().starts_with("interrupted "));
 }
 
 /// Of several threads that wait, a signal to the process ends the wait of one.
@@ -97,10 +142,7 @@ pub fn assert_stopped_stays_stopped(daemon: &Daemon) {
     let of_read = ("read", crate::arch::KEEPS_CALLS);
     for (way, signal_is_first) in [("read", false), ("poll", true), ("epoll_wait", false), of_read] {
         let target = waiter(way, "600000");
-        let is_stopped = || {
-            procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'T')
-                && procfs::tracer(target.pid()).is_none()
-        };
+        let is_stopped = || is_stopped(&target);
         target.signal(Signal::SIGSTOP);
         wait::until("it is stopped", is_stopped);
         sleep_once(daemon, &target, || {});

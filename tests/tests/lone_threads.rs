@@ -14,6 +14,11 @@ fn a_signal_that_came_asleep_ends_the_wait_that_it_would_have_ended() {
 }
 
 #[test]
+fn a_flood_of_signals_holds_nobody_up() {
+    lone::assert_a_flood_of_signals_holds_nobody_up(&Daemon::start());
+}
+
+#[test]
 fn one_signal_ends_the_wait_of_one_thread() {
     lone::assert_one_signal_ends_one_wait(&Daemon::start());
 }

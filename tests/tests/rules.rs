@@ -67,7 +67,6 @@ const TABLES: &[(&str, &str, Needs)] = &[
         "launcher",
         "### The launcher, and a worker that attaches",
         &[
-            ("fstat", FSTAT),
             (
                 "restart_syscall",
                 Test("hostile_target", "code_on_a_file_system_that_does_not_answer_is_no_trap"),
@@ -153,12 +152,11 @@ const TABLES: &[(&str, &str, Needs)] = &[
     (
         "broker",
         "### Where the audit log can be opened anew",
-        &[("openat:append", REOPENED), ("fstat", FSTAT), ("fcntl:F_OFD_SETLK", REOPENED)],
+        &[("openat:append", REOPENED), ("fstat", REOPENED), ("fcntl:F_OFD_SETLK", REOPENED)],
     ),
     ("broker", "### One shot", &[("ioctl:TIOCGWINSZ", ON_A_TERMINAL), ("ioctl:TCGETS", ON_A_TERMINAL)]),
 ];
 
-const FSTAT: Need = Elsewhere("glibc asks by fstat(2) from 2.39 on, by newfstatat(2) before");
 const REOPENED: Need =
     Test("audit_chain", "a_rotated_log_is_opened_anew_by_a_confined_daemon_and_both_files_are_one_chain");
 const ON_A_TERMINAL: Need = Test(

@@ -13,15 +13,17 @@ pub struct LoneWait {
     pub has_limit: bool,
     /// Whether the kernel keeps what is left of that when the call is interrupted, and goes on with it.
     pub keeps_limit: bool,
+    /// Whether the call does nothing but wait.
+    pub only_waits: bool,
 }
 
 /// All the ways.
 pub const LONE_WAITS: [LoneWait; 5] = [
-    LoneWait { name: "pause", call: pause, has_limit: false, keeps_limit: false },
-    LoneWait { name: "read", call: read, has_limit: false, keeps_limit: false },
-    LoneWait { name: "poll", call: poll, has_limit: true, keeps_limit: true },
-    LoneWait { name: "nanosleep", call: nanosleep, has_limit: true, keeps_limit: true },
-    LoneWait { name: "epoll_wait", call: epoll_wait, has_limit: true, keeps_limit: false },
+    LoneWait { name: "pause", call: pause, has_limit: false, keeps_limit: false, only_waits: true },
+    LoneWait { name: "read", call: read, has_limit: false, keeps_limit: false, only_waits: false },
+    LoneWait { name: "poll", call: poll, has_limit: true, keeps_limit: true, only_waits: true },
+    LoneWait { name: "nanosleep", call: nanosleep, has_limit: true, keeps_limit: true, only_waits: true },
+    LoneWait { name: "epoll_wait", call: epoll_wait, has_limit: true, keeps_limit: false, only_waits: true },
 ];
 
 fn pause(_time: Duration) -> i64 {

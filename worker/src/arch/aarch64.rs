@@ -118,9 +118,10 @@ pub(crate) fn way_out(code: &[u8], _mode: u64) -> Option<WayOut> {
 /// `mov x8, #139; svc #0`: rt_sigreturn, as the vDSO has it.
 pub(crate) const SIGNAL_RETURNS: &[&[u8]] = &[&[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]];
 
-/// NT_ARM_SSVE, NT_ARM_SVE, NT_PRFPREG (include/uapi/linux/elf.h). The first is in use in the streaming mode (SME), which system calls
-/// end. What else that extension has (ZA) they leave alone.
-pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[STREAMING_SVE, SVE, OLD_STATE]];
+/// NT_ARM_SSVE, NT_ARM_SVE, NT_PRFPREG; NT_ARM_FPMR (include/uapi/linux/elf.h). The first is in use in the streaming mode (SME), which system
+/// calls end; whoever begins or ends it loses the last. What else that extension has (ZA) they leave alone.
+pub(crate) const VECTOR_STATES: &[&[usize]] = &[&[STREAMING_SVE, SVE, OLD_STATE], &[FP_MODE]];
+const FP_MODE: usize = 0x40e;
 const STREAMING_SVE: usize = 0x40b;
 const SVE: usize = 0x405;
 const OLD_STATE: usize = 2;

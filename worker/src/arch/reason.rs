@@ -11,6 +11,6 @@ pub(super) const PRIVATE_MEMORY: &[Condition] = &[
 ];
 pub(super) const MEMORY_REASON: &str = "memory of our own, never of a file, never executable";
 pub(super) const READ_AGAIN_REASON: &str = "a frame that fails authentication is read again from the disk";
-pub(super) const STATUS_REASON: &str = "the image, descriptors of the target";
+pub(super) const STATUS_REASON: &str = "the image; files and descriptors of processes in /proc";
 #[allow(dead_code, reason = "not every architecture needs it")]
 pub(super) const RESTART_REASON: &str = "whether a call goes on through the restart block";

@@ -85,7 +85,7 @@ const TABLE: &[Entry] = &[
     allow(call!(SYS_getpid), "who a violation is on record for"),
     allow(call!(SYS_getdents64), "threads and descriptors of the target, all processes"),
     allow(call!(SYS_readlinkat), "executables"),
-    allow(call!(SYS_fstat), "newer C libraries: descriptors of the target"),
+    allow(call!(SYS_fstat), "descriptors of the target, namespaces, executables, the policy file"),
     allow_if(
         call!(SYS_prlimit64),
         "RLIMIT_FSIZE",

@@ -318,13 +318,10 @@ fn keep_restartable_sequence(tracees: &mut Tracees, tid: Pid) -> Result<Option<r
 }
 
 /// Where the kernel doesn't tell where that area is, it is looked for where it stays resident.
-fn find_restartable_sequence(
-    area: Option<&rseq::Area>,
-    puppet: &mut Puppet,
-    tracees: &mut Tracees,
-) -> Result<()> {
-    match area {
-        Some(area) if !area.is_exact && !rseq::is_within(&area.bytes, puppet, tracees)? => Err(Error::Refused {
+fn find_restartable_sequence(fitness: &Fitness, puppet: &mut Puppet, tracees: &mut Tracees) -> Result<()> {
+    let is_within = |area: &rseq::Area| rseq::is_within(&area.bytes, puppet, tracees, fitness.has_filter);
+    match fitness.area.as_ref().filter(|area| !area.is_exact).map(is_within).transpose()? {
+        Some(false) => Err(Error::Refused {
             pid: tracees.pid().as_raw(),
             reason: "its restartable sequences (rseq) are not where C libraries have them, or its seccomp filter lets nobody ask, and \
                      before Linux 5.13 the kernel doesn't tell where they are"
@@ -356,7 +353,7 @@ fn inject(
     if fitness.has_filter {
         rehearse(parasite.puppet(), tracees, request.device.is_some())?;
     }
-    find_restartable_sequence(fitness.area.as_ref(), parasite.puppet(), tracees)?;
+    find_restartable_sequence(fitness, parasite.puppet(), tracees)?;
     let get_dumpable = [libc::PR_GET_DUMPABLE as u64, 0, 0, 0, 0, 0];
     let dumpable = parasite.puppet().call(tracees, libc::SYS_prctl, get_dumpable)?;
     let is_protected = refusals::is_protected(pid, dumpable, fitness.permits.non_dumpable)?;

@@ -56,7 +56,6 @@ pub(crate) fn target(pid: Pid, directory: &ProcDirectory) -> Result<TargetFacts>
 
 /// Its namespaces, if they can be read: a process that has just exited has none.
 fn namespaces(directory: &ProcDirectory) -> Option<Namespaces> {
-    #[allow(clippy::useless_conversion, reason = "32 bits on some architectures")]
     let of = |name: &str| directory.stat(name).ok().map(|status| status.st_ino);
     Some(Namespaces { pid: of("ns/pid")?, user: of("ns/user")? })
 }

@@ -74,6 +74,7 @@ pub(crate) fn is_within(
     bytes: &Range<u64>,
     puppet: &mut Puppet,
     tracees: &mut Tracees,
+    is_filtered: bool,
 ) -> Result<bool, Error> {
     /// Aligned, and of no program.
     const NOWHERE: u64 = !(LENGTH - 1);
@@ -82,7 +83,9 @@ pub(crate) fn is_within(
         Ok::<_, Error>(answer.map(error_of))
     };
     match ask(NOWHERE)? {
-        Some(Errno::EFAULT | Errno::ENOSYS) => return Ok(true),
+        Some(Errno::EFAULT) => return Ok(true),
+        // that may as well be the filter's
+        Some(Errno::ENOSYS) => return Ok(!is_filtered),
         Some(Errno::EINVAL) => {}
         _ => return Ok(false),
     }

@@ -136,8 +136,10 @@ impl Tracees {
         if self.threads.is_empty() && self.running.is_empty() {
             return Err(Error::NoSuchProcess { pid: self.pid.as_raw() });
         }
-        if let Some(&tid) = self.threads.keys().next() {
-            self.handlers = Status::read(&directory.thread(tid)?)?.caught_signals;
+        let mut statuses =
+            self.tids().into_iter().filter_map(|tid| Status::read(&directory.thread(tid).ok()?).ok());
+        if let Some(status) = statuses.find(|status| status.has_memory) {
+            self.handlers = status.caught_signals;
         }
         self.note_interrupted_calls(directory)
     }
@@ -310,17 +312,18 @@ impl Tracees {
         for (tid, thread) in threads {
             let is_to_enter = thread.anew == Anew::Call;
             match is_to_enter.then(|| self.enter_call(tid, &thread)) {
-                Some(Ok(Entered::Call)) if self.is_stopped => others.push((tid, 0)),
+                Some(Ok(Entered::Call)) if self.is_stopped => others.push(tid),
                 Some(Ok(Entered::Call)) => entered.push(tid),
-                Some(Ok(Entered::Not(signal))) => others.push((tid, signal)),
+                // not kept until others have done that: it would be lost with this process
+                Some(Ok(Entered::Not(signal))) if signal != 0 => drop(ptrace::detach(tid, signal)),
                 // one that can't begin its call is let go before it
-                None | Some(Err(_)) => others.push((tid, 0)),
+                Some(Ok(Entered::Not(_)) | Err(_)) | None => others.push(tid),
             }
         }
         // only a thread that was killed meanwhile can fail. Nobody waits for stops any more: a signal that has stopped one
         // is delivered when this process ends
-        for (tid, signal) in others {
-            let _ = ptrace::detach(tid, signal);
+        for tid in others {
+            let _ = ptrace::detach(tid, 0);
         }
         for tid in entered {
             let _ = ptrace::resume(tid, 0);
@@ -345,6 +348,8 @@ impl Tracees {
             match self.next_stop()? {
                 Some((stopped, stop)) if stopped == tid && stop != Stop::Exited => return Ok(stop),
                 Some((_, Stop::Exited)) => return Err(self.lost()),
+                // of one that didn't stop in time
+                Some((other, Stop::Signal(signal))) => resume(ptrace::resume(other, signal), other)?,
                 Some(_) => {}
                 None if self.wait_for_child(deadline)? => {}
                 None => {

@@ -1,6 +1,6 @@
 //! The frame from which rt_sigreturn(2) loads a thread (arch/arm64/kernel/signal.c).
 
-use super::{OLD_STATE, Registers, STREAMING_SVE, SVE};
+use super::{FP_MODE, OLD_STATE, Registers, STREAMING_SVE, SVE};
 use crate::arch::VectorState;
 
 /// Bytes of `siginfo` and of `struct ucontext` before the registers, and where in the latter the mask is.
@@ -10,10 +10,13 @@ const MASK: usize = 40;
 /// Bytes of the registers, and of the records that follow them.
 const REGISTERS: usize = 288;
 const RECORDS: usize = 4096;
+/// Bytes of records besides vectors, and more.
+const LEFT: usize = 640;
 
 /// Marks of records.
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const SVE_MAGIC: u32 = 0x5356_4501;
+const FP_MODE_MAGIC: u32 = 0x4650_4d52;
 
 /// NT_ARM_SVE: bytes of its header, and where in that the length of all of it, the one of a vector and the flags are.
 const SVE_HEADER: usize = 16;
@@ -29,11 +32,14 @@ const STREAMING: u16 = 1;
 /// How many of the bytes that were read are such a set, if it is all of the state: without whole vectors in use, the last one is. Until 2024
 /// the kernel gave room for the longest vectors that there might ever be.
 pub(crate) fn vector_state_length(kind: usize, bytes: &[u8]) -> Option<usize> {
-    if kind == OLD_STATE {
+    if kind == OLD_STATE || kind == FP_MODE {
         return Some(bytes.len());
     }
     let size = part(bytes, SVE_SIZE, 4).first_chunk().copied().map(u32::from_le_bytes)?;
-    (half(bytes, SVE_FLAGS) & SVE_IN_USE != 0).then_some(size as usize)
+    let length = (half(bytes, SVE_FLAGS) & SVE_IN_USE != 0).then_some(size as usize)?;
+    // nobody could go home with them, and without them the mode would be another
+    let is_too_long = kind == STREAMING_SVE && length > RECORDS - LEFT;
+    Some(if is_too_long { usize::MAX } else { length })
 }
 
 /// A signal frame from which rt_sigreturn loads these registers, vector state and signal mask, called with the stack
@@ -46,6 +52,9 @@ pub(crate) fn home_frame(registers: &Registers, vector: &VectorState, mask: u64,
     frame.extend(registers.resolved().0.iter().flat_map(|register| register.to_le_bytes()));
     frame.resize(INFORMATION + CONTEXT + REGISTERS, 0);
     frame.extend(records(vector));
+    if let Some(mode) = vector.set(FP_MODE) {
+        frame.extend([&FP_MODE_MAGIC.to_le_bytes(), &16_u32.to_le_bytes(), mode].concat());
+    }
     // a record of zeros ends them
     frame.resize(INFORMATION + CONTEXT + REGISTERS + RECORDS, 0);
     frame

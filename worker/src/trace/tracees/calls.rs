@@ -31,7 +31,7 @@ impl Tracees {
     /// signal did interrupt; what its call would be repeated with is anything then. So that is done only for one that was seen to
     /// wait, or that has no handlers. Results that only the kernel itself sees leave no doubt.
     pub(crate) fn note_interrupted_calls(&mut self, directory: &ProcDirectory) -> Result<()> {
-        let waiting = &self.waiting;
+        let (waiting, is_alone) = (&self.waiting, self.threads.len() + self.running.len() == 1);
         for (&tid, thread) in &mut self.threads {
             match look_at_code(tid, &mut thread.registers) {
                 // its code is in the image
@@ -44,8 +44,10 @@ impl Tracees {
                 let status = Status::read(&directory.thread(tid)?)?;
                 let waited =
                     arch::TELLS_ENDED_CALL || waiting.contains_key(&tid) || status.caught_signals == 0;
-                // whatever runs no handler ends no call, and is not to seem to
-                let is_ended = status.deliverable_signals & status.caught_signals != 0;
+                // whatever runs no handler ends no call; one for the process ends the call of one thread, and who that is shows when
+                // they go on
+                let others = if is_alone { 0 } else { status.shared_signals };
+                let is_ended = status.deliverable_signals & status.caught_signals & !others != 0;
                 if !is_certain && (is_ended || !waited) {
                     continue;
                 }
@@ -72,7 +74,7 @@ impl Tracees {
         }
         self.threads.remove(&tid);
         self.running.insert(tid);
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let deadline = in_a_while();
         let is_restart = match self.run_to_call(tid, deadline)? {
             Stop::SystemCall => {
                 let call =
@@ -129,62 +131,67 @@ impl Tracees {
     ///
     /// Where job control has stopped the process, only a call that does nothing but wait is entered: any other would be done now.
     pub(super) fn enter_call(&mut self, tid: Pid, thread: &Thread) -> Result<Entered> {
-        let deadline = Instant::now() + Duration::from_secs(STEP_SECONDS);
+        let mut mask = None;
+        let entered = self.run_into_call(tid, thread, &mut mask);
+        if let Some(mask) = mask {
+            if entered.is_err() {
+                // nobody knows where it is, and only one that is stopped can have its mask
+                let _ = ptrace::interrupt(tid);
+                let _ = self.wait_for(tid, Some(in_a_while()));
+            }
+            ptrace::set_signal_mask(tid, mask)
+                .map_err(Error::system("setting the signal mask of thread", tid))?;
+        }
         let registers = &thread.registers;
-        let (call, _) = thread.found.as_ref().unwrap_or(registers).entered_call();
-        let only_waits = registers.restart_by_entry() || arch::only_waits(call);
+        if matches!(entered, Ok(Entered::Call)) && registers.restart_by_entry() {
+            arch::set_call(tid, Some(libc::SYS_restart_syscall))
+                .map_err(Error::system("setting the call of thread", tid))?;
+        }
+        entered
+    }
+
+    /// Whoever blocks signals for that leaves the mask that was there in `mask`.
+    fn run_into_call(&mut self, tid: Pid, thread: &Thread, mask: &mut Option<u64>) -> Result<Entered> {
+        let deadline = in_a_while();
+        let (call, _) = thread.found.as_ref().unwrap_or(&thread.registers).entered_call();
+        let only_waits = thread.registers.restart_by_entry() || arch::only_waits(call);
         let mut passed_on = 0;
         loop {
-            if self.is_stopped && !only_waits {
+            // somebody may send signals all the time
+            if (self.is_stopped && !only_waits) || Instant::now() >= deadline {
                 return Ok(Entered::Not(passed_on));
             }
             resume(ptrace::resume_to_system_call(tid, passed_on), tid)?;
             passed_on = 0;
             match self.wait_for(tid, Some(deadline))? {
-                Stop::SystemCall => return enter(tid, registers),
+                Stop::SystemCall => return Ok(Entered::Call),
                 Stop::Signal(signal) if self.handlers & ptrace::signal_bit(signal) == 0 => passed_on = signal,
-                Stop::Signal(signal) => match &thread.found {
-                    // just what it would have found
-                    Some(found) => {
+                Stop::Signal(signal) => {
+                    if let Some(found) = &thread.found {
+                        // just what it would have found
                         set_registers(tid, found)?;
                         return Ok(Entered::Not(signal));
                     }
-                    None => return self.enter_with(tid, registers, signal, deadline),
-                },
+                    // it is to end the call, not to come before it: blocked, the kernel queues it anew
+                    if mask.is_none() {
+                        let failed = |operation| Error::system(operation, tid);
+                        *mask = Some(
+                            ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?,
+                        );
+                        ptrace::set_signal_mask(tid, u64::MAX)
+                            .map_err(failed("setting the signal mask of thread"))?;
+                    }
+                    passed_on = signal;
+                }
                 Stop::Trap | Stop::JobControl | Stop::Exited => {}
             }
         }
     }
-
-    /// The same with a signal that is to end the call, not to come before it: blocked, the kernel queues it anew.
-    fn enter_with(
-        &mut self,
-        tid: Pid,
-        registers: &Registers,
-        signal: i32,
-        deadline: Instant,
-    ) -> Result<Entered> {
-        let failed = |operation| Error::system(operation, tid);
-        let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask of thread"))?;
-        ptrace::set_signal_mask(tid, u64::MAX).map_err(failed("setting the signal mask of thread"))?;
-        let next = resume(ptrace::resume_to_system_call(tid, signal), tid)
-            .and_then(|()| self.wait_for(tid, Some(deadline)));
-        ptrace::set_signal_mask(tid, mask).map_err(failed("setting the signal mask of thread"))?;
-        match next? {
-            Stop::SystemCall => enter(tid, registers),
-            Stop::Signal(signal) => Ok(Entered::Not(signal)),
-            Stop::Trap | Stop::JobControl | Stop::Exited => Ok(Entered::Not(0)),
-        }
-    }
 }
 
-/// What is to be done where a thread is stopped at the entry of its call.
-fn enter(tid: Pid, registers: &Registers) -> Result<Entered> {
-    if registers.restart_by_entry() {
-        arch::set_call(tid, Some(libc::SYS_restart_syscall))
-            .map_err(Error::system("setting the call of thread", tid))?;
-    }
-    Ok(Entered::Call)
+/// By when a step must be done.
+fn in_a_while() -> Instant {
+    Instant::now() + Duration::from_secs(STEP_SECONDS)
 }
 
 /// Where only code tells whether a thread is about to make a call, or has just made one: looks at it.
