@@ -74,7 +74,14 @@ fn the_kernel_is_looked_at() {
     for fact in ["sandbox", "guard"] {
         println!("PROBE {fact} {}", start[fact].as_str().expect("a text"));
     }
+    println!("PROBE vdso {}", if has_vdso() { "yes" } else { "no" });
     assert_eq!(start["missing"] == serde_json::json!([]), is_complete(), "{start}");
+}
+
+/// Whether the kernel gives code of its own to programs. Without it a system call instruction is looked for in theirs.
+fn has_vdso() -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("mappings");
+    maps.lines().any(|line| line.ends_with("[vdso]"))
 }
 
 fn strict_refuses_to_be_less() {
