@@ -10,7 +10,7 @@ mkdir -p "$cache" "$built"
 
 say() { printf '%s\n' "$*" >&2; }
 
-# Fields of a guest: name, architecture, suite, package, processor.
+# Fields of a guest: name, architecture, suite, package, processor, words for the kernel.
 guest() { awk -v name="$1" '$1 == name' "$guests/matrix"; }
 all_guests() { awk '!/^#/ && NF { print $1 }' "$guests/matrix"; }
 

@@ -230,7 +230,7 @@ impl Tracees {
         let Some(registers) = registers else {
             // it is stopped all the same, and has to be let go
             let _ = ptrace::detach(tid, 0);
-            return Err(self.refused("it is a program of another word size than this kernel's"));
+            return Err(self.refused("it is a program of another word size than memcr's"));
         };
         self.threads.insert(tid, Thread { registers, anew: Anew::Nothing, found: None });
         Ok(())
