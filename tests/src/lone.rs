@@ -24,11 +24,23 @@ fn wait_until_it_waits(target: &Target) {
     wait::until("it waits", || procfs::Status::of(target.pid()).is_some_and(|status| status.state() == 'S'));
 }
 
-/// Puts it to sleep and wakes it; while it sleeps, `asleep` is done.
-fn sleep_once(daemon: &Daemon, target: &Target, asleep: impl FnOnce()) {
-    daemon.put_to_sleep(target);
+/// Puts it to sleep and wakes it; while it sleeps, `asleep` is done. Asked for by this process: programs take long to start in a guest.
+///
+/// # Panics
+/// When one of them fails.
+#[track_caller]
+pub fn sleep_once(daemon: &Daemon, target: &Target, asleep: impl FnOnce()) {
+    let mut client = memcrclient::Connection::connect(&daemon.socket()).expect("root may connect");
+    let pidfd = memcrclient::open_target(target.pid()).expect("it is there");
+    client.checkpoint(&pidfd, Default::default(), |_| {}).expect("it sleeps");
     asleep();
-    daemon.client().restore(target.pid()).expect_status(0);
+    client.restore(&pidfd, |_| {}).expect("it wakes");
+}
+
+/// Whether nobody sleeps, and no worker is left.
+pub fn is_idle(daemon: &Daemon) -> bool {
+    let mut client = memcrclient::Connection::connect(&daemon.socket()).expect("root may connect");
+    daemon.workers().is_empty() && client.list().expect("a list").is_empty()
 }
 
 /// No wait ends early, fails, or notices anything; and where the kernel keeps the rest of its limit, none begins anew.
@@ -213,9 +225,7 @@ pub fn assert_survives_workers(
         let what = format!("round {round} of seed {seed}, killed after {moment:?}");
         assert!(matches!(outcome.status, 0 | 4), "{what}: {}", outcome.errors);
         target.wait_until_awake();
-        wait::until("no worker is left", || {
-            daemon.workers().is_empty() && daemon.client().listed().is_empty()
-        });
+        wait::until("no worker is left", || is_idle(daemon));
         let said = target.line_within(Duration::from_millis(20));
         assert_eq!(said, None, "{what}, and the client was told: {}", outcome.output);
     }

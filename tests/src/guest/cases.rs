@@ -168,8 +168,7 @@ fn registers_are_kept() {
     for (sample, arguments, times) in [("sample-lone", "2", 8), ("sample-threads", "3", 3)] {
         let mut target = Target::start(&cast().target, sample, &[arguments]);
         for _ in 0..times {
-            daemon.put_to_sleep(&target);
-            daemon.client().restore(target.pid()).expect_status(0);
+            lone::sleep_once(&daemon, &target, || {});
             target.assert_intact();
         }
     }
@@ -218,7 +217,7 @@ fn a_sleeper_survives_its_worker() {
         send(worker, Signal::SIGKILL);
         target.wait_until_awake();
         target.assert_intact();
-        wait::until("its entry disappears", || daemon.client().listed().is_empty());
+        wait::until("its entry disappears, and the worker that woke it", || lone::is_idle(&daemon));
     }
     daemon.wait_until_no_image();
 }
@@ -232,8 +231,7 @@ fn waits_are_not_cut_short() {
     let daemon = setup().start();
     let mut target = Target::start(&cast().target, "sample-waits", &["1000"]);
     for _ in 0..4 {
-        daemon.put_to_sleep(&target);
-        daemon.client().restore(target.pid()).expect_status(0);
+        lone::sleep_once(&daemon, &target, || {});
         let answer = target.ask("check");
         assert!(answer.starts_with("intact"), "{answer}");
     }
